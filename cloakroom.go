@@ -1,0 +1,224 @@
+package cloakroom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/admin"
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/limit"
+	"github.com/cloakroom/cloakroom/internal/page"
+	"github.com/cloakroom/cloakroom/internal/seal"
+	"github.com/cloakroom/cloakroom/internal/session"
+	"github.com/cloakroom/cloakroom/internal/web"
+	"github.com/cloakroom/cloakroom/store"
+	"github.com/cloakroom/cloakroom/store/memstore"
+)
+
+// Event is something Cloakroom says about itself: a *RequestEvent, an *AuditEvent or a *CallEvent.
+type Event = event.Event
+
+// The kinds of Event. None of them ever holds a secret.
+type (
+	RequestEvent = event.Request
+	AuditEvent   = event.Audit
+	CallEvent    = event.Call
+)
+
+// Options are what a configuration file cannot say.
+type Options struct {
+	// Store keeps the sessions. nil keeps them in this process's memory, for which the configuration must say
+	// `memory:` (or nothing). The caller closes its own store after Shutdown.
+	Store store.Store
+	// Log gets one line per request, security act and call to a provider. nil logs nothing.
+	Log *slog.Logger
+	// OnEvent gets every event, too. It must return quickly and may be called by many goroutines at once.
+	OnEvent func(Event)
+}
+
+// Handler is Cloakroom as an http.Handler.
+type Handler struct {
+	frontends map[string]*frontend // by host, as a browser sends it
+	trusted   []netip.Prefix
+	store     store.Store
+	events    event.Sink
+	log       *event.Logger
+	background
+}
+
+// background is what runs beside the requests.
+type background struct {
+	stop context.CancelFunc
+	wait sync.WaitGroup
+}
+
+// New makes a Handler from a configuration, which is completed with its defaults and checked whole. It asks no
+// provider: one that is down is found when it is back.
+func New(cfg config.Config, o Options) (*Handler, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	st, err := storeOf(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := ringOf(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st}
+	h.events = h.sink(cfg, o)
+	shared := shared{
+		store: st, ring: ring, events: h.events, pages: page.New(), cache: session.NewCache(int64(cfg.Cache)),
+		perAccount: limit.New(cfg.Limits.PerAccount), perAddress: limit.New(cfg.Limits.PerAddress),
+	}
+	for _, f := range cfg.Frontends {
+		made, err := newFrontend(f, shared)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("frontend %s: %w", f.URL, err), h.Shutdown(context.Background()))
+		}
+		h.frontends[hostOf(f.URL)] = made
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	h.stop = cancel
+	if p, ok := st.(store.Pruner); ok {
+		h.wait.Go(func() { prune(ctx, p, o.Log) })
+	}
+	return h, nil
+}
+
+// storeOf is the store to use. Only cmd/cloakroom opens stores by their URL: this package links no driver.
+func storeOf(cfg config.Config, o Options) (store.Store, error) {
+	if o.Store != nil {
+		return o.Store, nil
+	}
+	if cfg.Store != "" && cfg.Store != "memory:" {
+		return nil, fmt.Errorf("the store %q must be opened by the caller: give Options.Store (see package store/boltstore)", cfg.Store)
+	}
+	return memstore.New(), nil
+}
+
+func ringOf(cfg config.Config, o Options) (*seal.Ring, error) {
+	keys := cfg.Keys
+	if len(keys) == 0 {
+		if o.Store != nil {
+			if _, inMemory := o.Store.(*memstore.Store); !inMemory {
+				return nil, errors.New("config: keys is empty: without the same key after a restart no stored session can be opened; use config.KeyFile or config.NewKey")
+			}
+		}
+		keys = []config.Secret{config.NewKey()}
+	}
+	raw := make([][]byte, len(keys))
+	for i, k := range keys {
+		key, err := config.Key(k)
+		if err != nil {
+			return nil, fmt.Errorf("keys[%d]: %w", i, err)
+		}
+		raw[i] = key
+	}
+	return seal.NewRing(raw...)
+}
+
+func (h *Handler) sink(cfg config.Config, o Options) event.Sink {
+	if o.Log == nil && o.OnEvent == nil {
+		return nil
+	}
+	var log *event.Logger
+	if o.Log != nil {
+		log = event.NewLogger(o.Log, cfg.Log.Requests)
+		h.log = log
+	}
+	return func(e Event) {
+		if log != nil {
+			log.Sink(e)
+		}
+		if o.OnEvent != nil {
+			o.OnEvent(e)
+		}
+	}
+}
+
+// prune removes what is over from stores that do not forget by themselves.
+func prune(ctx context.Context, p store.Pruner, log *slog.Logger) {
+	const batch = 1000
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for n := batch; n == batch && ctx.Err() == nil; {
+			var err error
+			if n, err = p.Prune(ctx, batch); err != nil && ctx.Err() == nil {
+				if log != nil {
+					log.Error("removing ended sessions failed", "error", err)
+				}
+				break
+			}
+		}
+	}
+}
+
+// Shutdown stops taking part: running refreshes are saved, activity is written, background work ends. Call it
+// after the http.Server's own Shutdown. The store stays open; it belongs to the caller.
+func (h *Handler) Shutdown(ctx context.Context) error {
+	var errs []error
+	for _, f := range h.frontends {
+		errs = append(errs, f.close(ctx))
+	}
+	if h.stop != nil {
+		h.stop()
+	}
+	h.wait.Wait()
+	if h.log != nil {
+		h.log.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// Admin is the operator's handler: /healthz and /readyz. Serve it on a listener that the public cannot reach.
+func (h *Handler) Admin() http.Handler {
+	o := admin.Options{Store: h.store, Providers: map[string]func() error{}}
+	for host, f := range h.frontends {
+		for name, p := range f.providers {
+			o.Providers[host+" "+name] = p.Ready
+		}
+	}
+	return admin.New(o)
+}
+
+// hostOf is the Host header that a browser sends for an origin: lower case, no default port.
+func hostOf(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return ""
+	}
+	return plainHost(strings.ToLower(u.Host), u.Scheme)
+}
+
+func plainHost(host, scheme string) string {
+	if scheme == "https" {
+		return strings.TrimSuffix(host, ":443")
+	}
+	return strings.TrimSuffix(host, ":80")
+}
+
+// find returns the frontend that a request is for.
+func (h *Handler) find(info *web.Info) *frontend {
+	if f := h.frontends[info.Host]; f != nil {
+		return f
+	}
+	return h.frontends[plainHost(info.Host, info.Scheme)]
+}

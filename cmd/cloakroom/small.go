@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/spf13/cobra"
+)
+
+// version is set by the release build with -ldflags "-X main.version=…".
+var version = "dev"
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print version, commit and Go version", Args: noArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			commit := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				for _, s := range info.Settings {
+					if s.Key == "vcs.revision" {
+						commit = s.Value
+					}
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "cloakroom %s\ncommit %s\n%s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		},
+	}
+}
+
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of the configuration, for editors", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", config.Schema())
+			return err
+		},
+	}
+}
+
+func keysCommand() *cobra.Command {
+	keys := &cobra.Command{
+		Use: "keys", Short: "Make keys for the key ring", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{fmt.Errorf("which one? `cloakroom keys new` makes a key")}
+		},
+	}
+	keys.AddCommand(&cobra.Command{
+		Use: "new", Short: "Print a new key: 32 random bytes as base64", Args: noArgs,
+		Run: func(cmd *cobra.Command, _ []string) {
+			fmt.Fprintln(cmd.OutOrStdout(), config.NewKey().Reveal())
+		},
+	})
+	return keys
+}

@@ -1,0 +1,1 @@
+export async function startDemo() { throw new Error('not yet'); }

@@ -1,0 +1,167 @@
+// The certified third-party provider (npm oidc-provider), with one-time refresh tokens whose reuse revokes the whole
+// grant, access tokens of a few seconds, and a `password` grant registered through its public extension API.
+// Everything it issues or is sent in secret is kept in `secrets`, so that the leak check can search for exact values.
+import https from 'node:https';
+import { setTimeout as delay } from 'node:timers/promises';
+import { exportJWK, generateKeyPair } from 'jose';
+import { listen } from './net.mjs';
+import { hostedPages } from './op-pages.mjs';
+import { MapAdapter } from './op-adapter.mjs';
+
+URL.parse ??= (u, b) => { try { return new URL(u, b); } catch { return null; } }; // Node 20
+
+export const CLIENT = { id: 'app', secret: 'e2e client secret & + % =' };
+export const USERS = {
+  alice: 'correct horse battery',
+  bob: 'bob has another one',
+  'zoë': 'pä&+%= ss\u00a0wörd 🔑', // must arrive byte for byte
+};
+
+const API = 'https://api.test'; // the audience of JWT access tokens
+const resourceServer = (state) => ({ scope: 'openid profile email', accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
+
+// startProvider({certs, port, app, accessLife, accessFormat}) → {issuer, state, counts, secrets, close}
+export async function startProvider({ certs, port, app, accessLife = 300, accessFormat = 'opaque' }) {
+  const { Provider, errors } = await import('oidc-provider');
+  const state = { accessLife, tokenDelay: 0, down: false, revoked: 0 };
+  const counts = {}; // token requests per grant type
+  const refused = []; // error codes of the token endpoint
+  const secrets = new Map(); // value → what it is
+  const expiry = new Map(); // access token → when it ends, ms
+  const remember = (value, what) => { if (typeof value === 'string' && value.length >= 8) secrets.set(value, what); };
+
+  const server = https.createServer({ cert: certs.cert, key: certs.key });
+  const bound = await listen(server, port);
+  const issuer = `https://127.0.0.1:${bound}`;
+  const op = new Provider(issuer, await configuration({ app, state, accessFormat }));
+  op.on('server_error', (_ctx, err) => console.error('op:', err));
+  op.registerGrantType('password', passwordGrant(op, errors, accessFormat === 'jwt' && (() => resourceServer(state))), ['username', 'password', 'scope']);
+
+  op.use(async (ctx, next) => {
+    if (state.down) { ctx.status = 503; ctx.body = 'down'; return; }
+    const token = ctx.path === '/token';
+    if (token && state.tokenDelay) await delay(state.tokenDelay);
+    await next();
+    if (ctx.path === '/token/revocation' && ctx.status === 200) state.revoked++;
+    if (token) noteToken(ctx);
+    noteCode(ctx.response.get('location'));
+  });
+
+  function noteToken(ctx) {
+    const sent = ctx.oidc?.body ?? {};
+    counts[sent.grant_type] = (counts[sent.grant_type] ?? 0) + 1;
+    remember(sent.code_verifier, 'code verifier');
+    remember(sent.password, 'password');
+    const got = ctx.body ?? {};
+    if (got.error) refused.push(`${sent.grant_type}: ${got.error}`);
+    remember(got.access_token, 'access token');
+    remember(got.refresh_token, 'refresh token');
+    remember(got.id_token, 'ID token');
+    if (got.access_token) expiry.set(got.access_token, Date.now() + got.expires_in * 1000);
+  }
+  function noteCode(location) {
+    if (!location) return;
+    const code = URL.parse(location, issuer)?.searchParams.get('code');
+    remember(code, 'authorization code');
+  }
+
+  remember(CLIENT.secret, 'client secret');
+  remember(encodeURIComponent(CLIENT.secret), 'client secret, encoded');
+  const pages = hostedPages(op, USERS);
+  const core = op.callback();
+  server.on('request', (req, res) => {
+    if (!state.down && req.url.startsWith('/interaction/')) pages(req, res).catch((err) => { console.error('op page:', err); res.writeHead(500).end(); });
+    else core(req, res);
+  });
+  return {
+    issuer, port: bound, state, counts, refused, secrets,
+    // valid says whether an API may take this access token now.
+    valid: (token) => (expiry.get(token) ?? 0) > Date.now(),
+    known: (token) => expiry.has(token),
+    close: () => new Promise((done) => { server.close(done); server.closeAllConnections(); }),
+  };
+}
+
+async function configuration({ app, state, accessFormat }) {
+  const jwk = async (alg) => ({ ...(await exportJWK((await generateKeyPair(alg, { extractable: true })).privateKey)), alg, use: 'sig', kid: alg });
+  return {
+    adapter: MapAdapter,
+    clients: [{
+      client_id: CLIENT.id, client_secret: CLIENT.secret, token_endpoint_auth_method: 'client_secret_basic',
+      redirect_uris: [`${app}/auth/callback`], post_logout_redirect_uris: [`${app}/`],
+      grant_types: ['password', 'authorization_code', 'refresh_token'], response_types: ['code'],
+      scope: 'openid profile email offline_access',
+    }],
+    jwks: { keys: [await jwk('RS256'), await jwk('ES256')] },
+    findAccount: (_ctx, id) => USERS[id] && {
+      accountId: id, claims: () => ({ sub: id, email: `${id}@example.test`, name: id }),
+    },
+    scopes: ['openid', 'offline_access', 'profile', 'email'],
+    claims: { openid: ['sub', 'sid'], profile: ['name'], email: ['email'] },
+    conformIdTokenClaims: false,
+    cookies: { keys: ['e2e'] },
+    pkce: { required: () => true },
+    issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
+    rotateRefreshToken: true,
+    expiresWithSession: () => false,
+    interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+    loadExistingGrant: grantAll,
+    ttl: { AccessToken: () => state.accessLife, IdToken: 300, RefreshToken: 86400, Session: 3600, Grant: 86400, Interaction: 600, AuthorizationCode: 60 },
+    features: {
+      devInteractions: { enabled: false },
+      revocation: { enabled: true },
+      rpInitiatedLogout: { enabled: true, logoutSource },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => (accessFormat === 'jwt' ? API : undefined),
+        useGrantedResource: () => true,
+        getResourceServerInfo: () => resourceServer(state),
+      },
+    },
+  };
+}
+
+// grantAll consents to what was asked: the suite tests our side, not the provider's consent page.
+async function grantAll(ctx) {
+  const { oidc } = ctx;
+  const known = oidc.result?.consent?.grantId ?? oidc.session.grantIdFor(oidc.client.clientId);
+  const grant = (known && await oidc.provider.Grant.find(known))
+    || new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
+  grant.addOIDCScope('openid profile email offline_access');
+  grant.addResourceScope(API, 'openid profile email');
+  await grant.save();
+  return grant;
+}
+
+// logoutSource is the provider's own "log out?" page, with its one button.
+async function logoutSource(ctx, form) {
+  ctx.body = `<!doctype html><title>Provider logout</title>${form}
+<button id="op-logout" type="submit" form="op.logoutForm" value="yes" name="logout">Log out of the provider</button>`;
+}
+
+function passwordGrant(op, errors, resource) {
+  return async (ctx) => {
+    const { client, params } = ctx.oidc;
+    if (!params.password || USERS[params.username] !== params.password) throw new errors.InvalidGrant('bad credentials');
+    const accountId = params.username;
+    const scope = (params.scope || 'openid').split(' ').filter((s) => s !== '').join(' ');
+    const grant = new op.Grant({ clientId: client.clientId, accountId });
+    grant.addOIDCScope(scope);
+    const grantId = await grant.save();
+    const authTime = Math.floor(Date.now() / 1000);
+    const at = new op.AccessToken({ accountId, client, grantId, gty: 'password', scope });
+    const rt = new op.RefreshToken({ accountId, authTime, client, grantId, gty: 'password', iiat: authTime, rotations: 0, scope });
+    const id = new op.IdToken({ sub: accountId, auth_time: authTime, name: accountId, email: `${accountId}@example.test` }, { ctx });
+    id.scope = scope;
+    if (resource) {
+      at.resourceServer = new op.ResourceServer(API, resource());
+      rt.resource = API;
+    }
+    const accessToken = await at.save();
+    id.set('at_hash', accessToken);
+    ctx.body = {
+      access_token: accessToken, token_type: at.tokenType, expires_in: at.expiration, scope: at.scope,
+      refresh_token: await rt.save(), id_token: await id.issue({ use: 'idtoken' }),
+    };
+  };
+}

@@ -1,0 +1,91 @@
+// A world is everything one test file needs: a provider, the API, Cloakroom in front, and how to log in there.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { startAPI } from './api.mjs';
+import { makeCerts } from './certs.mjs';
+import { Client } from './http.mjs';
+import { freePort } from './net.mjs';
+import { CLIENT, startProvider, USERS } from './op.mjs';
+import { Child, ROOT, workDir } from './process.mjs';
+import { startDemo } from './demo.mjs';
+
+// The suite runs once per provider: the certified third-party one, and the demo's own.
+export const PROVIDERS = (process.env.E2E_PROVIDERS ?? 'certified,demo').split(',');
+
+// startWorld(kind, {name, accessLife, accessFormat, plain, login}) starts one. plain: http on loopback instead of https.
+export function startWorld(kind, options) {
+  return kind === 'demo' ? startDemo(options) : startCertified(options);
+}
+
+async function startCertified({ name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false }) {
+  const dir = workDir(name);
+  const certs = makeCerts(dir);
+  const port = await freePort();
+  const origin = plain ? `http://127.0.0.1:${port}` : `https://app.test:${port}`;
+  const provider = await startProvider({ certs, app: origin, accessLife, accessFormat });
+  provider.state.down = providerDown;
+  const api = await startAPI({ valid: provider.valid });
+  const config = path.join(dir, 'cloakroom.yaml');
+  fs.writeFileSync(config, configuration({ dir, port, origin, provider, api, certs, plain, frontend }));
+  const child = new Child(['serve', '--config', config], { cwd: dir, race, env: { SSL_CERT_FILE: certs.ca } });
+  const client = () => new Client(origin, { ca: certs.cert && fs.readFileSync(certs.ca) });
+  const ready = async () => {
+    const probe = client();
+    try { return (await probe.get('/auth/session')).status === 200; } finally { probe.close(); }
+  };
+  await child.start(ready);
+  return {
+    kind: 'certified', origin, dir, accessLife, certs, provider, api, child, client, users: USERS, secure: !plain,
+    cookie: plain ? `cloakroom-${port}` : '__Host-Http-cloakroom',
+    secrets: () => provider.secrets,
+    // arrived counts what reached the API, and state what changed at the provider.
+    arrived: async (mark = '') => api.requests.filter((r) => r.url.includes(mark)).length,
+    logins: async () => (provider.counts.password ?? 0) + (provider.counts.authorization_code ?? 0),
+    refreshes: async () => provider.counts.refresh_token ?? 0,
+    logs: () => child.output,
+    restart: () => child.start(ready),
+    hostedLogin, hostedLogout,
+    close: async () => {
+      await child.stop();
+      await api.close();
+      await provider.close();
+      assert.deepEqual(child.faults(), []);
+    },
+  };
+}
+
+// The two pages of the certified provider, as a person uses them.
+async function hostedLogin(page, username, password) {
+  await page.locator('input[name=username]').fill(username);
+  await page.locator('input[name=password]').fill(password);
+  await page.locator('#op-submit').click();
+}
+
+async function hostedLogout(page) { await page.locator('#op-logout').click(); }
+
+function configuration({ dir, port, origin, provider, api, certs, plain, frontend }) {
+  const q = JSON.stringify;
+  return `listen: ${q(`127.0.0.1:${port}`)}
+${plain ? '' : `tls: {cert_file: ${q(certs.certFile)}, key_file: ${q(certs.keyFile)}}`}
+admin: {listen: ""}
+store: ${q(`file:${path.join(dir, 'sessions.db')}`)}
+limits: {per_account: 100000/1m, per_address: 100000/1m, per_provider: 100000/1m}
+log: {requests: all, format: json}
+frontends:
+  - url: ${q(origin)}
+    providers:
+      - issuer: ${q(provider.issuer)}
+        client_id: ${q(CLIENT.id)}
+        client_secret: ${q(CLIENT.secret)}
+        scopes: [openid, profile, email, offline_access]
+        password_login: true
+        refresh_reuse: none
+    ${frontend}
+    routes:
+      - {path: /api/, upstream: ${q(api.url)}}
+      - {path: /members/, upstream: ${q(api.url)}, pages: true, token: none}
+      - {path: /open/, upstream: ${q(api.url)}, session: none, token: none}
+      - {path: /, files: ${q(path.join(ROOT, 'e2e', 'app'))}, session: none}
+`;
+}

@@ -1,0 +1,138 @@
+package cloakroom
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/account"
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/limit"
+	"github.com/cloakroom/cloakroom/internal/login"
+	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/internal/page"
+	"github.com/cloakroom/cloakroom/internal/proxy"
+	"github.com/cloakroom/cloakroom/internal/seal"
+	"github.com/cloakroom/cloakroom/internal/session"
+	"github.com/cloakroom/cloakroom/internal/web"
+	"github.com/cloakroom/cloakroom/store"
+)
+
+// shared is what all frontends use together.
+type shared struct {
+	store      store.Store
+	ring       *seal.Ring
+	events     event.Sink
+	pages      *page.Pages
+	cache      *session.Cache
+	perAccount *limit.GCRA
+	perAddress *limit.GCRA
+}
+
+// frontend is one configured app: the rooms of its requests, wired.
+type frontend struct {
+	url       string
+	secure    bool
+	gate      *gate.Gate
+	sessions  *session.Manager
+	providers map[string]*oidc.Provider
+	pages     *page.Pages
+	table     map[string]map[string]http.HandlerFunc // path under /auth/ -> method -> handler
+	login     *login.Handler
+	proxy     *proxy.Proxy
+}
+
+func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
+	f := &frontend{url: cfg.URL, secure: strings.HasPrefix(cfg.URL, "https:"), pages: s.pages, providers: map[string]*oidc.Provider{}}
+	cookies, err := web.NewCookies(cfg.URL, cfg.Session)
+	if err != nil {
+		return nil, err
+	}
+	policies := map[string]session.ProviderPolicy{}
+	var ordered []login.Provider
+	for _, p := range cfg.Providers {
+		client := oidc.New(oidc.Config{
+			Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret, ClientAuth: p.ClientAuth,
+			Profile: p.Profile, Scopes: p.Scopes, Audience: p.Audience, Realm: p.Realm, Events: s.events,
+		})
+		reuse, err := session.ParseReuse(p.RefreshReuse)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", p.Name, err)
+		}
+		f.providers[p.Name] = client
+		policies[p.Name] = session.ProviderPolicy{Provider: client, Reuse: reuse, ClientID: p.ClientID}
+		ordered = append(ordered, login.Provider{Config: p, Client: client})
+	}
+	f.sessions, err = session.NewManager(session.Options{
+		Frontend: cfg.URL, Store: s.store, Ring: s.ring, Cache: s.cache, Providers: policies, Events: s.events,
+		Idle: cfg.Session.IdleTimeout.Std(), RememberIdle: cfg.Session.RememberIdleTimeout.Std(),
+		Lifetime: cfg.Session.Lifetime.Std(), UserTokenNeeded: needsUserToken(cfg.Routes),
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.gate = gate.New(gate.Options{
+		Origin: cfg.URL, Allowed: cfg.AllowedOrigins, Cookies: cookies, Sessions: f.sessions,
+		Reloader: s.pages.Reload, Page: f.page, Events: s.events,
+	})
+	return f, f.wire(cfg, s, cookies, ordered)
+}
+
+// wire makes the rooms that answer.
+func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, ordered []login.Provider) error {
+	transactions := web.Transactions{Cookies: cookies, Ring: s.ring, Frontend: cfg.URL}
+	f.login = login.New(login.Options{
+		Frontend: cfg, Providers: ordered, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
+		Store: s.store, Pages: s.pages, PerAccount: s.perAccount, PerAddress: s.perAddress, Events: s.events,
+	})
+	own := account.New(account.Options{
+		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
+		Store: s.store, Pages: s.pages, Events: s.events,
+	})
+	f.table = map[string]map[string]http.HandlerFunc{
+		"/auth/login":           {"GET": f.login.Page, "POST": f.login.Submit},
+		"/auth/login/redirect":  {"GET": f.login.Redirect},
+		"/auth/login/silent":    {"GET": f.login.Silent},
+		"/auth/login/confirm":   {"POST": f.login.Confirm},
+		"/auth/callback":        {"GET": f.callback},
+		"/auth/session":         {"GET": own.Session},
+		"/auth/session/touch":   {"POST": own.Touch},
+		"/auth/logout":          {"GET": own.ConfirmLogout, "POST": own.Logout},
+		"/auth/logout/continue": {"GET": own.Continue},
+	}
+	var err error
+	f.proxy, err = proxy.New(proxy.Options{
+		Routes: cfg.Routes, Gate: f.gate, Frontend: cfg.URL, Cookies: cookies, Events: s.events, Page: f.page,
+	})
+	return err
+}
+
+// needsUserToken reports whether a session without an access token is of no use.
+func needsUserToken(routes []config.Route) bool {
+	for _, r := range routes {
+		if r.Token == "user" {
+			return true
+		}
+	}
+	return false
+}
+
+// page shows a problem to a person.
+func (f *frontend) page(w http.ResponseWriter, r *http.Request, p *web.Problem) {
+	p.Headers(w, r)
+	v := page.Problem{Status: p.Status, Code: p.Code, Title: p.Title, Detail: p.Detail, HomeURL: "/", RetryURL: p.LoginURL, RetryAfter: p.RetryAfter}
+	if info := web.InfoOf(r); info != nil {
+		v.RequestID = info.ID
+	}
+	f.pages.Problem(w, r, v)
+}
+
+func (f *frontend) close(ctx context.Context) error {
+	if f.proxy != nil {
+		f.proxy.Close()
+	}
+	return f.sessions.Close(ctx)
+}

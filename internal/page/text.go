@@ -1,0 +1,108 @@
+package page
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/text/language"
+)
+
+// text is all that the pages say, in one language. A language is one file like text_en.go and an entry in spoken.
+type text struct {
+	Lang string // BCP 47
+	Dir  string // ltr or rtl
+
+	LogIn, LoggingIn, UserName, Password string
+	Show, Hide, ShowPassword             string
+	HidePassword, Remember, Or           string
+	continueWith, continueHosted         string
+
+	LogOutQuestion, LoggedInAs, LogOut string
+	LoggingOut, StayLoggedIn           string
+
+	OtherUser, OtherUserBody, Before, Now, Unnamed string
+	continueAs, continueAsNew, Cancel              string
+
+	TryAgain, Home, Details, What, Code, RequestID string
+	OneMoment, Continue                            string
+
+	Codes  map[string]says // by problem code
+	Other  says            // for any other code
+	wait   func(time.Duration) string
+	waitIn string // sentence with a wait, for codes that have none of their own
+}
+
+// says is what a problem's code says to a person.
+type says struct {
+	Title string
+	Body  string // what to do
+	in    string // Body when it is known how long to wait (%s)
+	Note  bool   // nothing went wrong: the person has to log in
+}
+
+// languages are the texts to choose from; the first is for everybody else.
+type languages struct {
+	texts   []*text
+	matcher language.Matcher
+}
+
+var spoken = newLanguages(english)
+
+func newLanguages(texts ...*text) languages {
+	tags := make([]language.Tag, len(texts))
+	for i, t := range texts {
+		tags[i] = language.MustParse(t.Lang)
+	}
+	return languages{texts, language.NewMatcher(tags)}
+}
+
+// maxAcceptLanguage bounds what is parsed of the header; no browser sends as much.
+const maxAcceptLanguage = 500
+
+// pick chooses by the value of Accept-Language.
+func (l languages) pick(accept string) *text {
+	if accept == "" || len(accept) > maxAcceptLanguage {
+		return l.texts[0]
+	}
+	tags, _, err := language.ParseAcceptLanguage(accept)
+	if err != nil {
+		return l.texts[0]
+	}
+	_, i, _ := l.matcher.Match(tags...)
+	return l.texts[i]
+}
+
+func textFor(r *http.Request) *text { return spoken.pick(r.Header.Get("Accept-Language")) }
+
+// say puts a problem into words.
+func (t *text) say(code string, wait time.Duration) says {
+	s, ok := t.Codes[code]
+	if !ok {
+		s = t.Other
+	}
+	switch {
+	case wait <= 0:
+	case s.in != "":
+		s.Body = fmt.Sprintf(s.in, t.wait(wait))
+	default:
+		s.Body += " " + fmt.Sprintf(t.waitIn, t.wait(wait))
+	}
+	return s
+}
+
+// ContinueWith is the label of a provider's button.
+func (t *text) ContinueWith(provider string) string {
+	if provider == "" {
+		return t.continueHosted
+	}
+	return fmt.Sprintf(t.continueWith, provider)
+}
+
+// ContinueAs is the label of the button that goes on as another user.
+func (t *text) ContinueAs(user string) string {
+	if user == "" {
+		return t.continueAsNew
+	}
+	return fmt.Sprintf(t.continueAs, user)
+}

@@ -1,0 +1,191 @@
+package page
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/web"
+)
+
+var english = &text{
+	Lang: "en",
+	Dir:  "ltr",
+
+	LogIn:          "Log in",
+	LoggingIn:      "Logging in…",
+	UserName:       "User name or email",
+	Password:       "Password",
+	Show:           "Show",
+	Hide:           "Hide",
+	ShowPassword:   "Show password",
+	HidePassword:   "Hide password",
+	Remember:       "Keep me logged in on this device",
+	Or:             "or",
+	continueWith:   "Continue with %s",
+	continueHosted: "Continue with single sign-on",
+
+	LogOutQuestion: "Log out?",
+	LoggedInAs:     "You are logged in as",
+	LogOut:         "Log out",
+	LoggingOut:     "Logging out…",
+	StayLoggedIn:   "Stay logged in",
+
+	OtherUser:     "You logged in with another account",
+	OtherUserBody: "If you continue, the account from before is logged out in this browser.",
+	Before:        "Before",
+	Now:           "Now",
+	Unnamed:       "An account without a name",
+	continueAs:    "Continue as %s",
+	continueAsNew: "Continue with the new account",
+	Cancel:        "Cancel",
+
+	TryAgain:  "Try again",
+	Home:      "Go to the start page",
+	Details:   "Details for support",
+	What:      "What happened",
+	Code:      "Code",
+	RequestID: "Request",
+	OneMoment: "One moment…",
+	Continue:  "Continue",
+
+	Codes:  englishCodes,
+	Other:  says{Title: "Something went wrong", Body: "This is our fault, not yours. Please try again in a moment.", in: "This is our fault, not yours. Please try again in %s."},
+	wait:   englishWait,
+	waitIn: "You can try again in %s.",
+}
+
+var englishCodes = map[string]says{
+	web.CodeInvalidCredentials: {
+		Title: "Wrong user name or password",
+		Body:  "Check both and try again. In a password, capital letters matter.",
+	},
+	web.CodeAccountBlocked: {
+		Title: "This account is blocked",
+		Body:  "Nobody can log in with it at the moment. Please ask support for help.",
+	},
+	web.CodePasswordBreached: {
+		Title: "This password is no longer safe",
+		Body:  "It is known from a data breach at another site. Please reset it and log in with a new one.",
+	},
+	web.CodeAccessDenied: {
+		Title: "Access was not granted",
+		Body:  "The login was cancelled, or this account is not allowed in here.",
+	},
+	web.CodeTooManyAttempts: {
+		Title: "Too many attempts",
+		Body:  "To keep accounts safe, logging in is paused. Please wait a little and try again.",
+		in:    "To keep accounts safe, logging in is paused. Please try again in %s.",
+	},
+	web.CodeProviderUnavailable: {
+		Title: "The login service does not answer",
+		Body:  "Your account is fine. Please try again in a moment.",
+		in:    "Your account is fine. Please try again in %s.",
+	},
+	web.CodeStoreUnavailable: {
+		Title: "We cannot look you up right now",
+		Body:  "You are not logged out. Please try again in a moment.",
+		in:    "You are not logged out. Please try again in %s.",
+	},
+	web.CodeInvalidRequest: {
+		Title: "That did not work",
+		Body:  "We could not read what the page sent. Please go back and try again.",
+	},
+	web.CodeLoginFailed: {
+		Title: "The login did not succeed",
+		Body:  "Nothing was changed. Please start again.",
+	},
+	web.CodeLoginExpired: {
+		Title: "The login took too long",
+		Body:  "To keep accounts safe, a login has to be finished within a few minutes. Please start again.",
+	},
+	web.CodeCrossOrigin: {
+		Title: "This came from another site",
+		Body:  "To keep you safe, nothing was done. If you meant it, please do it again from here.",
+	},
+	web.CodeInvalidReturnTo: {
+		Title: "This link is not right",
+		Body:  "It would lead away from this site, so it was not followed.",
+	},
+	web.CodeSessionRequired: {
+		Title: "Please log in",
+		Body:  "This page is for people who are logged in.",
+		Note:  true,
+	},
+	web.CodeSessionEnded: {
+		Title: "You are logged out",
+		Body:  "Your session has ended. Please log in again to go on.",
+		Note:  true,
+	},
+	web.CodeSessionReplaced: {
+		Title: "You have logged in again",
+		Body:  "This page still belonged to the earlier login. Please try again.",
+	},
+	web.CodeStepUpRequired: {
+		Title: "Please confirm that it is you",
+		Body:  "This needs a fresh login.",
+		Note:  true,
+	},
+	web.CodeNotFound: {
+		Title: "There is nothing here",
+		Body:  "The address may be mistyped, or the page has moved.",
+	},
+	web.CodeInvalidPath: {
+		Title: "This address is not right",
+		Body:  "It can be read in more than one way, so it was not followed.",
+	},
+	web.CodeMethodNotAllowed: {
+		Title: "This cannot be done here",
+		Body:  "The page asked for something that this address does not do.",
+	},
+	web.CodeTooLarge: {
+		Title: "That was too much",
+		Body:  "What the page sent is larger than what is taken here.",
+	},
+	web.CodeUnsupportedType: {
+		Title: "That did not work",
+		Body:  "The page sent something of a kind that is not taken here.",
+	},
+	web.CodeWrongHost: {
+		Title: "There is no site at this address",
+		Body:  "The server does not know this host name.",
+	},
+	web.CodeHTTPSRequired: {
+		Title: "This site needs a secure connection",
+		Body:  "Please open it with https.",
+	},
+	web.CodeUpstreamUnreachable: {
+		Title: "This part of the site cannot be reached",
+		Body:  "The trouble is on our side. Please try again in a moment.",
+		in:    "The trouble is on our side. Please try again in %s.",
+	},
+	web.CodeUpstreamTimeout: {
+		Title: "This is taking too long",
+		Body:  "The site did not answer in time. Please try again in a moment.",
+		in:    "The site did not answer in time. Please try again in %s.",
+	},
+	web.CodePrefetch: {
+		Title: "Please open this page yourself",
+		Body:  "A login is not started ahead of time.",
+	},
+}
+
+// englishWait puts a wait into words, never shorter than it is.
+func englishWait(d time.Duration) string {
+	switch {
+	case d <= time.Second:
+		return "1 second"
+	case d < time.Minute:
+		return fmt.Sprintf("%.0f seconds", math.Ceil(d.Seconds()))
+	case d <= 90*time.Minute:
+		return englishCount(math.Ceil(d.Minutes()), "minute")
+	}
+	return englishCount(math.Ceil(d.Hours()), "hour")
+}
+
+func englishCount(n float64, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%.0f %ss", n, unit)
+}

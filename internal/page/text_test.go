@@ -1,0 +1,147 @@
+package page
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/web"
+)
+
+// Every language says everything.
+func TestTextsAreComplete(t *testing.T) {
+	for _, text := range spoken.texts {
+		v := reflect.ValueOf(text).Elem()
+		for i := range v.NumField() {
+			if f := v.Field(i); f.IsZero() {
+				t.Errorf("%s: no %s", text.Lang, v.Type().Field(i).Name)
+			}
+		}
+		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn} {
+			if strings.Count(format, "%s") != 1 || strings.Count(format, "%") != 1 {
+				t.Errorf("%s: %q must take one value", text.Lang, format)
+			}
+		}
+		for code := range problemCodes(t) {
+			s, ok := text.Codes[code]
+			if code == web.CodeInternal {
+				s, ok = text.Other, true
+			}
+			if !ok || s.Title == "" || s.Body == "" {
+				t.Errorf("%s: nothing is said to %s", text.Lang, code)
+			}
+			if s.in != "" && strings.Count(s.in, "%s") != 1 {
+				t.Errorf("%s: %s: %q must take the wait", text.Lang, code, s.in)
+			}
+		}
+		for code := range text.Codes {
+			if !problemCodes(t)[code] {
+				t.Errorf("%s: %s is no problem's code", text.Lang, code)
+			}
+		}
+	}
+}
+
+// problemCodes reads the codes from where they are declared, so that a new one cannot be forgotten here.
+func problemCodes(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../web/problem.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, "Code") {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
+			if code, err := strconv.Unquote(lit.Value); err == nil {
+				codes[code] = true
+			}
+		}
+		return true
+	})
+	if len(codes) < 20 {
+		t.Fatalf("found only %d codes", len(codes))
+	}
+	return codes
+}
+
+func TestSay(t *testing.T) {
+	for _, c := range []struct {
+		code string
+		wait time.Duration
+		want string
+	}{
+		{web.CodeTooManyAttempts, 0, "Please wait a little and try again."},
+		{web.CodeTooManyAttempts, 90 * time.Second, "Please try again in 2 minutes."},
+		{web.CodeProviderUnavailable, 30 * time.Second, "Please try again in 30 seconds."},
+		{web.CodeAccountBlocked, time.Hour, "ask support for help. You can try again in 60 minutes."},
+		{"no_such_code", 0, "Please try again in a moment."},
+	} {
+		if got := english.say(c.code, c.wait); !strings.HasSuffix(got.Body, c.want) || got.Title == "" {
+			t.Errorf("%s, %v: %q", c.code, c.wait, got.Body)
+		}
+	}
+}
+
+func TestEnglishWait(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		1:                             "1 second",
+		time.Second:                   "1 second",
+		1100 * time.Millisecond:       "2 seconds",
+		59 * time.Second:              "59 seconds",
+		time.Minute:                   "1 minute",
+		61 * time.Second:              "2 minutes",
+		15 * time.Minute:              "15 minutes",
+		90 * time.Minute:              "90 minutes",
+		91 * time.Minute:              "2 hours",
+		24 * time.Hour:                "24 hours",
+		24*time.Hour + time.Second:    "25 hours",
+		time.Minute - time.Nanosecond: "60 seconds",
+	} {
+		if got := englishWait(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestPickLanguage(t *testing.T) {
+	l := newLanguages(english, &text{Lang: "de"}, &text{Lang: "pt-BR"}, &text{Lang: "he"})
+	for accept, want := range map[string]string{
+		"":                                "en",
+		"de":                              "de",
+		"de-CH, de;q=0.9, en;q=0.5":       "de",
+		"en-GB,de;q=0.9":                  "en",
+		"fr;q=0.9, he;q=0.8, en;q=0.1":    "he",
+		"pt-PT":                           "pt-BR",
+		"ja, zh":                          "en",
+		"*":                               "en",
+		"de;q=x":                          "en",
+		"\x00\xff":                        "en",
+		strings.Repeat("de, ", 1000):      "en",
+		"<script>alert(1)</script>, de-x": "en",
+	} {
+		if got := l.pick(accept).Lang; got != want {
+			t.Errorf("%.40q: %s, want %s", accept, got, want)
+		}
+	}
+}
+
+func FuzzPickLanguage(f *testing.F) {
+	for _, s := range []string{"de-CH, de;q=0.9, en;q=0.5", "*", "en-u-co-phonebk-x-a;q=1.0000", "i-klingon,sl-rozaj-biske-1994"} {
+		f.Add(s)
+	}
+	l := newLanguages(english, &text{Lang: "de"})
+	f.Fuzz(func(t *testing.T, accept string) {
+		if l.pick(accept) == nil {
+			t.Errorf("%q: no language", accept)
+		}
+	})
+}

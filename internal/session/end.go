@@ -1,0 +1,94 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/store"
+)
+
+const (
+	// revokeTime bounds the revocation at the provider: a logout does not wait for one that is ill.
+	revokeTime = 2 * time.Second
+	// settleTime is how long an end waits for a running refresh, so that the newest token is revoked.
+	settleTime = 2 * time.Second
+)
+
+// End ends a session: first its record, from which moment no ticket opens it, then its tokens at the provider.
+// revoked says whether the provider confirmed. An error means that the record is still there and the session lives.
+func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool, err error) {
+	if err := m.Store.Delete(ctx, l.id); err != nil {
+		return false, &Unavailable{Err: err}
+	}
+	l.mu.Lock()
+	running := l.flight
+	l.mu.Unlock()
+	if !l.finish() {
+		return false, nil
+	}
+	if running != nil {
+		settle(running)
+	}
+	s := l.Session()
+	l.mu.Lock()
+	tokens := l.open.tokens
+	l.mu.Unlock()
+	revoked = m.revoke(ctx, s.Provider, tokens)
+	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: yesNo(revoked)})
+	return revoked, nil
+}
+
+func settle(f *flight) {
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+	case <-timer.C:
+	}
+}
+
+// revoke tells the provider that nobody uses these tokens any more. The session is over whatever it answers.
+func (m *Manager) revoke(ctx context.Context, provider string, t oidc.TokenSet) bool {
+	p, ok := m.Providers[provider]
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTime)
+	defer cancel()
+	return p.Provider.Revoke(ctx, t) == nil && p.Provider.HasRevocation()
+}
+
+// EndHandle ends the session with this handle. One that is open in this process is revoked, too; the tokens of any
+// other are destroyed with its record, for nobody can open them any more.
+func (m *Manager) EndHandle(ctx context.Context, handle, reason string) error {
+	id, ok := idOfHandle(handle)
+	if !ok {
+		return nil
+	}
+	if l := m.held(id); l != nil {
+		_, err := m.End(ctx, l, reason)
+		return err
+	}
+	s, alive := m.Alive(ctx, handle)
+	if !alive {
+		return nil
+	}
+	if err := m.Store.Delete(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return &Unavailable{Err: err}
+	}
+	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: handle, Reason: reason, Revoked: "no"})
+	return nil
+}
+
+// Tokens is the token set of a session, for id_token_hint at logout.
+func (m *Manager) Tokens(l *Live) oidc.TokenSet { return l.view.Load().tokens }
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

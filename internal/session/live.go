@@ -1,0 +1,111 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/store"
+)
+
+// Live is a session that is open in this process. There is at most one per session, however many requests hold it:
+// that is what makes one refresh of many. Reading it takes no lock.
+type Live struct {
+	manager *Manager
+	id      store.ID
+	view    atomic.Pointer[view]
+	active  atomic.Int64 // last activity, Unix nanoseconds
+	touched atomic.Int64 // the last activity that was handed to the flusher
+	over    atomic.Bool
+	done    chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	open   *opened    // the newest record that is saved
+	state  state
+	flight *flight
+}
+
+// view is what requests read: immutable, swapped as a whole.
+type view struct {
+	session  *Session
+	tokens   oidc.TokenSet
+	freshTil time.Time // nothing to do before; zero = no end known
+	end      time.Time // the earliest known end other than idleness
+	endWhy   string
+	idle     time.Duration
+	slack    time.Duration // 1/20 of the idle timeout: how coarse activity is written
+	degraded bool
+}
+
+// flight is one refresh that is running.
+type flight struct {
+	done chan struct{}
+	err  error // set before done is closed; nil = look at the session again
+}
+
+// Session is what the session says of itself.
+func (l *Live) Session() *Session { return l.view.Load().session }
+
+// Degraded reports that the provider does not answer and the session is served with the token it has.
+func (l *Live) Degraded() bool { return l.view.Load().degraded }
+
+// Done is closed when the session has ended, so that its streams and WebSockets can be closed.
+func (l *Live) Done() <-chan struct{} { return l.done }
+
+// ExpiresAt is the earliest of all known ends.
+func (l *Live) ExpiresAt() time.Time {
+	v := l.view.Load()
+	if idle := l.idleEnd(v); idle.Before(v.end) {
+		return idle
+	}
+	return v.end
+}
+
+// IdleExpiresAt is when the session ends without further activity.
+func (l *Live) IdleExpiresAt() time.Time { return l.idleEnd(l.view.Load()) }
+
+func (l *Live) idleEnd(v *view) time.Time { return time.Unix(0, l.active.Load()).Add(v.idle) }
+
+// overAt returns why the session is over at this time, "" if it is not. Activity is written coarsely, so the idle
+// end is decided that much later.
+func (l *Live) overAt(v *view, now time.Time) string {
+	switch {
+	case !now.Before(v.end):
+		return v.endWhy
+	case now.UnixNano() >= l.active.Load()+int64(v.idle+v.slack):
+		return ReasonIdle
+	}
+	return ""
+}
+
+// show swaps what requests read. l.mu is held.
+func (l *Live) show(degraded bool) {
+	o, m := l.open, l.manager
+	idle := m.Idle
+	if o.session.Remember {
+		idle = m.RememberIdle
+	}
+	v := &view{session: o.session, tokens: o.tokens, idle: idle, slack: idle / 20, degraded: degraded}
+	v.end, v.endWhy = m.endOf(o)
+	if !l.state.expires.IsZero() {
+		v.freshTil = l.state.expires.Add(-l.state.lead)
+	}
+	l.view.Store(v)
+}
+
+// endOf is the earliest known end of a session other than idleness, and what it is.
+func (m *Manager) endOf(o *opened) (time.Time, string) {
+	end, why := o.session.Created.Add(m.Lifetime), ReasonLifetime
+	earlier := func(t time.Time, reason string) {
+		if !t.IsZero() && t.Before(end) {
+			end, why = t, reason
+		}
+	}
+	earlier(o.providerEnd, ReasonProviderExpiry)
+	earlier(o.tokens.RefreshEnd, ReasonProviderExpiry)
+	if o.tokens.Refresh == "" && m.UserTokenNeeded {
+		earlier(o.tokens.Expires, ReasonTokenOver)
+	}
+	return end, why
+}

@@ -1,0 +1,283 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+	"weak"
+
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/seal"
+	"github.com/cloakroom/cloakroom/store"
+)
+
+// Options make a Manager. All of them belong to one frontend; Store, Ring and Cache are shared.
+type Options struct {
+	Frontend     string // its URL
+	Store        store.Store
+	Ring         *seal.Ring
+	Cache        *Cache
+	Providers    map[string]ProviderPolicy // by name
+	Idle         time.Duration             // idle timeout
+	RememberIdle time.Duration             // idle timeout with "remember me"
+	Lifetime     time.Duration
+	// UserTokenNeeded says that a session without an access token is of no use.
+	UserTokenNeeded bool
+	Events          event.Sink
+}
+
+// Manager keeps one frontend's sessions.
+type Manager struct {
+	Options
+	exclusive bool // what this process knows of a record is all there is to know
+	circuits  map[string]*circuit
+
+	mu      sync.Mutex
+	lives   map[store.ID]weak.Pointer[Live] // every Live that somebody holds: one per session
+	loading map[store.ID]*loading
+	touches map[store.ID]store.Touch
+
+	closing context.Context // ends when Close begins
+	stop    context.CancelFunc
+	work    sync.WaitGroup
+}
+
+// loading is a record that is being loaded; others wait for it.
+type loading struct {
+	done chan struct{}
+	live *Live
+	err  error
+}
+
+// NewManager makes a manager and starts writing activity in the background.
+func NewManager(o Options) (*Manager, error) {
+	if o.Frontend == "" || o.Store == nil || o.Ring == nil || o.Cache == nil {
+		return nil, errors.New("session: a manager needs a frontend, a store, a ring and a cache")
+	}
+	if o.Idle <= 0 || o.RememberIdle <= 0 || o.Lifetime <= 0 {
+		return nil, errors.New("session: idle timeouts and lifetime must be positive")
+	}
+	m := &Manager{
+		Options: o, circuits: map[string]*circuit{}, lives: map[store.ID]weak.Pointer[Live]{},
+		loading: map[store.ID]*loading{}, touches: map[store.ID]store.Touch{},
+	}
+	_, m.exclusive = o.Store.(store.Exclusive)
+	for name, p := range o.Providers {
+		m.circuits[name] = &circuit{rotates: new(atomic.Bool), reuse: p.Reuse}
+	}
+	m.closing, m.stop = context.WithCancel(context.Background())
+	m.work.Go(m.flusher)
+	return m, nil
+}
+
+// Close waits for running refreshes to be saved and writes the activity that is not written yet.
+func (m *Manager) Close(ctx context.Context) error {
+	m.stop()
+	done := make(chan struct{})
+	go func() { m.work.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return m.flush(ctx)
+}
+
+// Lookup returns the session that the ticket opens. ErrEnded: there is none. *Unavailable: it cannot be told.
+// For a cached session it takes no lock that sessions share, allocates nothing and asks no store.
+func (m *Manager) Lookup(ctx context.Context, t Ticket) (*Live, error) {
+	id := t.idOf(m.Frontend)
+	if m.exclusive {
+		if l, ok := m.Cache.get(id); ok && !l.over.Load() && l.overAt(l.view.Load(), time.Now()) == "" {
+			return l, nil
+		}
+	}
+	return m.load(ctx, id, t)
+}
+
+// load reads the record, once for all who ask at the same time.
+func (m *Manager) load(ctx context.Context, id store.ID, t Ticket) (*Live, error) {
+	m.mu.Lock()
+	c := m.loading[id]
+	if c == nil {
+		c = &loading{done: make(chan struct{})}
+		m.loading[id] = c
+		m.work.Go(func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
+			defer cancel()
+			c.live, c.err = m.read(ctx, id, t)
+			m.mu.Lock()
+			delete(m.loading, id)
+			m.mu.Unlock()
+			close(c.done)
+		})
+	}
+	m.mu.Unlock()
+	select {
+	case <-c.done:
+		return c.live, c.err
+	case <-ctx.Done():
+		return nil, &Unavailable{Err: ctx.Err()}
+	}
+}
+
+// storeTime bounds one call to the store.
+const storeTime = 5 * time.Second
+
+func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error) {
+	rec, err := m.Store.Load(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		m.forget(id)
+		return nil, ErrEnded
+	case err != nil:
+		return nil, &Unavailable{Err: err}
+	}
+	l := m.held(id)
+	if l == nil || l.over.Load() {
+		o, err := m.decode(rec, t)
+		if err != nil {
+			return nil, m.unreadable(ctx, rec, err)
+		}
+		l = m.keep(o)
+	} else if err := m.renewed(l, rec, t); err != nil {
+		return nil, m.unreadable(ctx, rec, err)
+	}
+	if l.over.Load() {
+		return nil, ErrEnded
+	}
+	if why := l.overAt(l.view.Load(), time.Now()); why != "" {
+		if _, err := m.End(ctx, l, why); err != nil {
+			return nil, &Unavailable{Err: err}
+		}
+		return nil, ErrEnded
+	}
+	m.Cache.put(id, l)
+	return l, nil
+}
+
+// unreadable ends a session whose record cannot be opened: it is lost, and only it. A record of a newer version is
+// left alone.
+func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) error {
+	if errors.Is(err, errNewer) {
+		return &Unavailable{Err: err}
+	}
+	m.emit(event.Audit{Kind: event.RecordCorrupt, Session: handleOf(rec.ID), Reason: ReasonCorrupt, Detail: err.Error()})
+	if err := m.Store.Delete(ctx, rec.ID); err != nil {
+		return &Unavailable{Err: err}
+	}
+	m.forget(rec.ID)
+	return ErrEnded
+}
+
+// keep makes the one Live of a record. If another was made meanwhile, that one is it.
+func (m *Manager) keep(o *opened) *Live {
+	l := &Live{manager: m, id: o.record.ID, open: o, done: make(chan struct{})}
+	l.active.Store(o.record.Head.LastActive.UnixNano())
+	l.touched.Store(o.record.Head.LastActive.UnixNano())
+	c := m.circuits[o.session.Provider]
+	l.state = state{
+		generation: o.tokens.Generation, expires: o.tokens.Expires, canRefresh: o.tokens.Refresh != "",
+		lead: leadOf(o.tokens.Expires.Sub(o.tokens.Obtained), rand.Float64()), rotates: o.rotates, //nolint:gosec // jitter is no secret
+	}
+	if c != nil {
+		l.state.reuse, l.state.rotates = c.reuse, o.rotates || c.rotates.Load()
+	} else {
+		l.state.canRefresh = false // the provider is not configured any more
+	}
+	l.show(false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other := m.lives[o.record.ID].Value(); other != nil && !other.over.Load() {
+		return other
+	}
+	m.sweep()
+	m.lives[o.record.ID] = weak.Make(l)
+	return l
+}
+
+// sweep forgets Lives that nobody holds any more, a few at a time. m.mu is held.
+func (m *Manager) sweep() {
+	n := 0
+	for id, w := range m.lives {
+		if w.Value() == nil {
+			delete(m.lives, id)
+		}
+		if n++; n == 4 { // a map is walked from a random place, so each entry's turn comes
+			return
+		}
+	}
+}
+
+// held returns the Live of a session that somebody in this process holds.
+func (m *Manager) held(id store.ID) *Live {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.lives[id].Value()
+}
+
+// forget takes a session out of memory that is not in the store any more, and closes what hangs on it.
+func (m *Manager) forget(id store.ID) {
+	m.Cache.drop(id)
+	if l := m.held(id); l != nil {
+		l.finish()
+	}
+}
+
+// finish marks the session over, once.
+func (l *Live) finish() (first bool) {
+	if !l.over.CompareAndSwap(false, true) {
+		return false
+	}
+	l.manager.Cache.drop(l.id)
+	l.mu.Lock()
+	l.state, _ = step(l.state, ended{now: time.Now()})
+	l.mu.Unlock()
+	close(l.done)
+	return true
+}
+
+// renewed takes over what another process saved. Only the newer token generation wins; activity keeps its maximum.
+func (m *Manager) renewed(l *Live, rec store.Record, t Ticket) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	advance(&l.active, rec.Head.LastActive.UnixNano())
+	if rec.Version <= l.open.record.Version || l.flight != nil {
+		return nil
+	}
+	o, err := m.decode(rec, t)
+	if err != nil {
+		return err
+	}
+	l.take(o)
+	return nil
+}
+
+// take makes a loaded record the one in use. l.mu is held.
+func (l *Live) take(o *opened) {
+	newer := o.tokens.Generation > l.open.tokens.Generation
+	l.open = o
+	if newer {
+		l.state = l.state.use(o.tokens.Generation, o.tokens.Expires,
+			leadOf(o.tokens.Expires.Sub(o.tokens.Obtained), rand.Float64()), o.tokens.Refresh != "") //nolint:gosec // jitter
+	}
+	l.show(false)
+}
+
+// advance moves an atomic time forward, never back.
+func advance(a *atomic.Int64, to int64) {
+	for {
+		at := a.Load()
+		if to <= at || a.CompareAndSwap(at, to) {
+			return
+		}
+	}
+}
+
+func (m *Manager) emit(a event.Audit) {
+	a.Time, a.Frontend = time.Now(), m.Frontend
+	m.Events.Emit(&a)
+}

@@ -1,0 +1,235 @@
+package session
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/internal/seal"
+	"github.com/cloakroom/cloakroom/store"
+	"github.com/fxamacker/cbor/v2"
+)
+
+// errRecord says that a record cannot be read: changed bytes, or sealed by keys that are not here.
+var errRecord = errors.New("session: the record cannot be opened")
+
+// envelopeVersion is the first byte of a blob. A blob of a newer version is left alone: during a rolling upgrade
+// it belongs to a newer process.
+const envelopeVersion = 1
+
+// errNewer says that a newer Cloakroom wrote the record.
+var errNewer = errors.New("session: the record was written by a newer version")
+
+// envelope is a record's blob: sealed parts only. A lease for refreshing across replicas joins it as a field of
+// its own.
+type envelope struct {
+	List   []byte `cbor:"1,keyasint"` // under the ring: what lists need
+	Key    []byte `cbor:"2,keyasint"` // the data key: under the ticket's key, that under the ring
+	Tokens []byte `cbor:"3,keyasint"` // under the data key
+}
+
+// listPart is what lists and ends need without the ticket.
+type listPart struct {
+	Handle   string                     `cbor:"1,keyasint"`
+	Provider string                     `cbor:"2,keyasint"`
+	Issuer   string                     `cbor:"3,keyasint"`
+	Subject  string                     `cbor:"4,keyasint"`
+	SID      string                     `cbor:"5,keyasint,omitempty"`
+	Method   string                     `cbor:"6,keyasint"`
+	User     map[string]json.RawMessage `cbor:"7,keyasint,omitempty"`
+	ACR      string                     `cbor:"8,keyasint,omitempty"`
+	AMR      []string                   `cbor:"9,keyasint,omitempty"`
+	Created  int64                      `cbor:"10,keyasint"`
+	AuthTime int64                      `cbor:"11,keyasint"`
+	Remember bool                       `cbor:"12,keyasint,omitempty"`
+	// ProviderEnd is the provider's own end of the session (session_expiry), 0 = not said.
+	ProviderEnd int64 `cbor:"13,keyasint,omitempty"`
+}
+
+// tokenPart is the token set and what refreshing it needs to know.
+type tokenPart struct {
+	Access     string `cbor:"1,keyasint"`
+	TokenType  string `cbor:"2,keyasint"`
+	Refresh    string `cbor:"3,keyasint,omitempty"`
+	ID         string `cbor:"4,keyasint,omitempty"`
+	Scope      string `cbor:"5,keyasint,omitempty"`
+	Obtained   int64  `cbor:"6,keyasint"` // milliseconds
+	Expires    int64  `cbor:"7,keyasint,omitempty"`
+	RefreshEnd int64  `cbor:"8,keyasint,omitempty"`
+	Generation uint64 `cbor:"9,keyasint"`
+	Rotates    bool   `cbor:"10,keyasint,omitempty"`
+}
+
+// opened is a record with its parts in the clear.
+type opened struct {
+	record      store.Record
+	session     *Session
+	providerEnd time.Time
+	tokens      oidc.TokenSet
+	rotates     bool
+	key         [32]byte // the data key
+	sealedKey   []byte   // as in the envelope
+}
+
+// ticketKey is the key that only the ticket gives.
+func ticketKey(t Ticket, frontend string) [32]byte {
+	return seal.Derive(t.secret[:], "cloakroom ticket key v1", frontend)
+}
+
+// encode seals the parts into the record's blob.
+func (m *Manager) encode(o *opened) error {
+	list, err := cbor.Marshal(listOf(o))
+	if err != nil {
+		return fmt.Errorf("encoding a session: %w", err)
+	}
+	tokens, err := cbor.Marshal(tokensOf(o))
+	if err != nil {
+		return fmt.Errorf("encoding a token set: %w", err)
+	}
+	id := o.record.ID.String()
+	body, err := cbor.Marshal(envelope{
+		List:   m.Ring.Seal(m.context(id, "list"), list),
+		Key:    o.sealedKey,
+		Tokens: seal.SealWith(o.key, m.context(id, "tokens"), tokens),
+	})
+	if err != nil {
+		return fmt.Errorf("encoding a record: %w", err)
+	}
+	o.record.Blob = append([]byte{envelopeVersion}, body...)
+	return nil
+}
+
+// sealKey wraps the data key under the ticket, then under the ring. Rotating the ring's keys rewraps the outer
+// layer only.
+func (m *Manager) sealKey(t Ticket, id store.ID, key [32]byte) []byte {
+	c := m.context(id.String(), "key")
+	return m.Ring.Seal(c, seal.SealWith(ticketKey(t, m.Frontend), c, key[:]))
+}
+
+// decode opens a record with its ticket.
+func (m *Manager) decode(rec store.Record, t Ticket) (*opened, error) {
+	env, err := envelopeOf(rec)
+	if err != nil {
+		return nil, err
+	}
+	c := m.context(rec.ID.String(), "key")
+	wrapped, err := m.Ring.Open(c, env.Key)
+	if err != nil {
+		return nil, errRecord
+	}
+	key, err := seal.OpenWith(ticketKey(t, m.Frontend), c, wrapped)
+	if err != nil || len(key) != 32 {
+		return nil, errRecord
+	}
+	return m.decodeWith(rec, env, [32]byte(key))
+}
+
+// decodeWith opens a record whose data key is known.
+func (m *Manager) decodeWith(rec store.Record, env envelope, key [32]byte) (*opened, error) {
+	o := &opened{record: rec, key: key, sealedKey: env.Key}
+	list, err := m.decodeList(rec, env)
+	if err != nil {
+		return nil, err
+	}
+	o.session, o.providerEnd = list.session(m.Frontend), fromUnix(list.ProviderEnd)
+	plain, err := seal.OpenWith(key, m.context(rec.ID.String(), "tokens"), env.Tokens)
+	if err != nil {
+		return nil, errRecord
+	}
+	var t tokenPart
+	if err := cbor.Unmarshal(plain, &t); err != nil {
+		return nil, errRecord
+	}
+	o.tokens, o.rotates = t.set(), t.Rotates
+	return o, nil
+}
+
+func (m *Manager) decodeList(rec store.Record, env envelope) (listPart, error) {
+	var list listPart
+	plain, err := m.Ring.Open(m.context(rec.ID.String(), "list"), env.List)
+	if err != nil || cbor.Unmarshal(plain, &list) != nil {
+		return list, errRecord
+	}
+	return list, nil
+}
+
+func envelopeOf(rec store.Record) (envelope, error) {
+	var env envelope
+	switch {
+	case len(rec.Blob) == 0:
+		return env, errRecord
+	case rec.Blob[0] > envelopeVersion:
+		return env, errNewer
+	case rec.Blob[0] != envelopeVersion || cbor.Unmarshal(rec.Blob[1:], &env) != nil:
+		return env, errRecord
+	}
+	return env, nil
+}
+
+func (m *Manager) context(id, field string) seal.Context {
+	return seal.Context{Purpose: "session", Frontend: m.Frontend, ID: id, Field: field}
+}
+
+func listOf(o *opened) listPart {
+	s := o.session
+	return listPart{
+		Handle: s.Handle, Provider: s.Provider, Issuer: s.Issuer, Subject: s.Subject, SID: s.SID, Method: s.Method,
+		User: s.User, ACR: s.ACR, AMR: s.AMR, Created: s.Created.Unix(), AuthTime: s.AuthTime.Unix(),
+		Remember: s.Remember, ProviderEnd: toUnix(o.providerEnd),
+	}
+}
+
+func (l listPart) session(frontend string) *Session {
+	return &Session{
+		Handle: l.Handle, Frontend: frontend, Provider: l.Provider, Issuer: l.Issuer, Subject: l.Subject, SID: l.SID,
+		Method: l.Method, User: l.User, ACR: l.ACR, AMR: l.AMR, Created: time.Unix(l.Created, 0),
+		AuthTime: time.Unix(l.AuthTime, 0), Remember: l.Remember,
+	}
+}
+
+func tokensOf(o *opened) tokenPart {
+	t := o.tokens
+	return tokenPart{
+		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
+		Obtained: t.Obtained.UnixMilli(), Expires: toMilli(t.Expires), RefreshEnd: toMilli(t.RefreshEnd),
+		Generation: t.Generation, Rotates: o.rotates,
+	}
+}
+
+func (t tokenPart) set() oidc.TokenSet {
+	return oidc.TokenSet{
+		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
+		Obtained: time.UnixMilli(t.Obtained), Expires: fromMilli(t.Expires), RefreshEnd: fromMilli(t.RefreshEnd),
+		Generation: t.Generation,
+	}
+}
+
+func toUnix(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Unix()
+}
+
+func fromUnix(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(n, 0)
+}
+
+func toMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilli(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n)
+}
