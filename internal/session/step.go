@@ -44,8 +44,9 @@ type state struct {
 	reuse      Reuse
 
 	presented time.Time // when the refresh token was presented first
-	retried   bool      // and presented again within the window
-	lost      bool      // it may be spent: never present it again
+	doubt     bool      // no answer came to that: it may be spent
+	retried   bool      // and it was presented again within the window
+	lost      bool      // never present it again
 	failures  int       // in a row
 	notBefore time.Time // no attempt earlier
 	stepUp    bool      // the provider wants the person back
@@ -217,6 +218,9 @@ func stepOver(s state, e stepEvent) (state, []effect) {
 
 func stepNeeded(s state, e needed) (state, []effect) {
 	force := e.force && !s.forced
+	if s.phase == idle {
+		s = s.giveUp(e.now)
+	}
 	if s.phase != idle || s.freshAt(e.now) && !force {
 		return s, nil
 	}
@@ -231,9 +235,21 @@ func stepNeeded(s state, e needed) (state, []effect) {
 	case e.now.Before(s.notBefore), e.now.Before(e.hold), s.stepUp && s.liveAt(e.now) && !force:
 		return s, nil
 	}
-	s.phase, s.presented, s.retried = asking, e.now, false
-	s.forced = s.forced || e.force
+	s.phase, s.forced = asking, s.forced || e.force
+	if s.doubt {
+		s.retried = true
+	} else {
+		s.presented = e.now
+	}
 	return s, []effect{{do: present}}
+}
+
+// giveUp marks the refresh token lost when it may be spent and no further try is allowed.
+func (s state) giveUp(now time.Time) state {
+	if s.doubt && (s.retried || now.Sub(s.presented) >= s.reuse.window) {
+		s.lost = true
+	}
+	return s
 }
 
 func stepFailed(s state, e failed) (state, []effect) {
@@ -250,6 +266,9 @@ func stepFailed(s state, e failed) (state, []effect) {
 		if s.mayBeSpent() {
 			return stepAmbiguous(s, e)
 		}
+	}
+	if e.outcome == transient {
+		s.retried = false // it was not sent, so the one try within the window is still there
 	}
 	s.failures++
 	s.notBefore = e.now.Add(max(backoff(s.failures, e.jitter), e.retryAfter))
@@ -270,12 +289,14 @@ func (s state) mayBeSpent() bool {
 
 // stepAmbiguous: the token may be spent. Within a reuse window it is presented once more, else never again.
 func stepAmbiguous(s state, e failed) (state, []effect) {
-	if s.reuse.kind == reuseWindow && !s.retried && e.now.Sub(s.presented) < s.reuse.window {
+	first := !s.doubt
+	s.doubt = true
+	s = s.giveUp(e.now)
+	switch {
+	case !s.lost && first:
 		s.phase, s.retried = asking, true
 		return s, []effect{{do: present}}
-	}
-	s.lost = true
-	if !s.liveAt(e.now) {
+	case s.lost && !s.liveAt(e.now):
 		s.phase = over
 		return s, []effect{{do: end, reason: ReasonRefreshLost}}
 	}

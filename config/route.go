@@ -1,0 +1,293 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Route leads a path to an upstream or to files. Exactly one of `upstream` and `files` is given.
+type Route struct {
+	// The path as people read it, decoded: a prefix if it ends in `/`, exact otherwise. `/auth/` is Cloakroom's own.
+	//
+	// Required.
+	Path string `yaml:"path" rule:"required"`
+
+	// The route's name in logs.
+	//
+	// Default: the path
+	Name string `yaml:"name"`
+
+	// The API or dev server behind this route, `http://` or `https://`. It sees a new request without our cookies.
+	//
+	// Default: none
+	Upstream string `yaml:"upstream"`
+
+	// The folder with the app's files. What is not found there is answered with its `index.html`.
+	//
+	// Default: none
+	Files string `yaml:"files"`
+
+	// The methods that pass; others get 405.
+	//
+	// Default: `[]`, all
+	Methods []string `yaml:"methods"`
+
+	// Whether a request needs a session: `required`, `optional` (the token is added if there is one) or `none`
+	// (everybody passes).
+	//
+	// Default: `required` with an upstream, `none` with files
+	Session string `yaml:"session" words:"required optional none"`
+
+	// What the upstream gets as bearer token: `user` = the user's access token, `none` = nothing.
+	//
+	// Default: `user` with an upstream and a session, `none` otherwise
+	Token string `yaml:"token" words:"user none" later:"client exchange"`
+
+	// Whom this route's token is for.
+	//
+	// Default: `""`, as the provider's
+	Audience string `yaml:"audience" later:"*"`
+
+	// The scopes of this route's token.
+	//
+	// Default: `[]`, as the provider's
+	Scopes []string `yaml:"scopes" later:"*"`
+
+	// What this route asks of the login (RFC 9470).
+	//
+	// Default: nothing
+	Require *Require `yaml:"require"`
+
+	// People navigate here: then another site may link to it, and who is not logged in is led to the login page. A
+	// GET must have no effect there. Routes with files are pages by nature.
+	//
+	// Default: `false`
+	Pages bool `yaml:"pages"`
+
+	// Whether the upstream sees the path without the route's prefix.
+	//
+	// Default: `false`
+	StripPrefix bool `yaml:"strip_prefix"`
+
+	// Whether the app's scripts may fetch this route's access token. Then a script injection may, too.
+	//
+	// Default: `false`
+	TokenToBrowser bool `yaml:"token_to_browser" later:"*"`
+
+	// Whether the upstream may mark answers as `public` or `s-maxage`. With answers that differ by user, a shared
+	// cache shows one user's data to another.
+	//
+	// Default: `false`
+	SharedCache bool `yaml:"shared_cache"`
+}
+
+// Require is what a route asks of the login (RFC 9470).
+type Require struct {
+	// The authentication context class that the login must have reached.
+	//
+	// Default: `""`, any
+	ACR string `yaml:"acr" later:"*"`
+
+	// How long ago the user may have logged in.
+	//
+	// Default: `0s`, any time
+	MaxAge Duration `yaml:"max_age" later:"*"`
+}
+
+func (r Route) withDefaults() Route {
+	r.Methods = slices.Clone(r.Methods)
+	r.Scopes = slices.Clone(r.Scopes)
+	if r.Require = clonePointer(r.Require); r.Require != nil && *r.Require == (Require{}) {
+		r.Require = nil // asks nothing
+	}
+	orDefault(&r.Name, r.Path)
+	if r.Session == "" {
+		r.Session = "required"
+		if r.Files != "" {
+			r.Session = "none"
+		}
+	}
+	if r.Token == "" {
+		r.Token = "user"
+		if r.Files != "" || r.Session == "none" {
+			r.Token = "none"
+		}
+	}
+	return r
+}
+
+// prefix reports whether the route's path stands for everything below it.
+func (r Route) prefix() bool { return strings.HasSuffix(r.Path, "/") }
+
+// shadows reports whether every request for other comes to r first.
+func (r Route) shadows(other Route) bool {
+	if r.Path != other.Path && (!r.prefix() || !strings.HasPrefix(other.Path, r.Path)) {
+		return false
+	}
+	if len(r.Methods) == 0 {
+		return true
+	}
+	return len(other.Methods) > 0 && !slices.ContainsFunc(other.Methods, func(m string) bool { return !slices.Contains(r.Methods, m) })
+}
+
+func checkRoutes(a at, routes []Route, c Config) {
+	if len(routes) == 0 {
+		a.say("is empty", "name at least one path with its upstream or files")
+	}
+	for i, r := range routes {
+		item := a.item(i)
+		r.check(item, c)
+		shadowed := r.Path != "" && slices.ContainsFunc(routes[:i], func(o Route) bool { return o.Path != "" && o.shadows(r) })
+		switch {
+		case shadowed:
+			item.key("path").say("can never match: an earlier route takes it", "put this route before the wider one, or remove it")
+		case r.Name != "" && slices.ContainsFunc(routes[:i], func(o Route) bool { return o.Name == r.Name }):
+			item.key("name").say("is the name of an earlier route, too", "give this route a name of its own")
+		}
+	}
+}
+
+func (r Route) check(a at, c Config) {
+	if f := pathFault(r.Path); f != nil {
+		a.key("path").say(f.problem, f.mend)
+	}
+	if r.Name != r.Path && (len(r.Name) > 100 || strings.ContainsFunc(r.Name, func(c rune) bool { return !isHostRune(c) && c != '.' && c != '/' })) {
+		a.key("name").say("has a character that does not belong into a name", "use letters, digits and . _ - /")
+	}
+	r.checkMethods(a.key("methods"))
+	switch {
+	case r.Upstream == "" && r.Files == "":
+		a.say("leads nowhere", "give it an upstream or files")
+	case r.Upstream != "" && r.Files != "":
+		a.key("files").say("stands beside upstream", "give a route only one of them")
+	case r.Upstream != "":
+		checkUpstream(a.key("upstream"), r.Upstream, c)
+		r.checkToken(a)
+	default:
+		r.checkFiles(a)
+	}
+}
+
+// pathFault finds what no canonical path has: such a route could never match, or would match too much.
+func pathFault(path string) *fault {
+	switch {
+	case path == "":
+		return &fault{"is missing", "write a path like /api/ or /"}
+	case path[0] != '/':
+		return &fault{"does not begin with /", "write it from the root, like /api/"}
+	case strings.Contains(path, "*"):
+		return &fault{"has a wildcard", "end it in / to take everything below it"}
+	case strings.ContainsAny(path, `%;\?#`) || strings.ContainsFunc(path, isControl):
+		return &fault{`has one of % ; \ ? # or a control character`, "write the decoded path without them"}
+	case !canonical(path):
+		return &fault{"has an empty, . or .. segment", "write the path that is meant"}
+	case strings.HasPrefix(path, "/auth/"):
+		return &fault{"is below /auth/, which is Cloakroom's own", "choose another path"}
+	}
+	return nil
+}
+
+func canonical(path string) bool {
+	segments := strings.Split(path[1:], "/")
+	for i, s := range segments {
+		if s == "." || s == ".." || s == "" && i < len(segments)-1 {
+			return false
+		}
+	}
+	return true
+}
+
+func (r Route) checkMethods(a at) {
+	for i, m := range r.Methods {
+		switch {
+		case !isToken(m) || strings.ToUpper(m) != m:
+			a.item(i).say("is no method", "write it in upper case, like GET")
+		case m == "CONNECT" || m == "TRACE":
+			a.item(i).say("is never passed on", "leave it out")
+		}
+	}
+	if r.Files != "" && r.Upstream == "" && len(r.Methods) > 0 {
+		a.say("is for an upstream: files answer GET and HEAD", "leave it out")
+	}
+}
+
+func (r Route) checkToken(a at) {
+	if r.Session == "none" && r.Token == "user" {
+		a.key("token").say("is user, but the route has no session to take it from", "write session: optional, or token: none")
+	}
+	if r.StripPrefix && !r.prefix() {
+		a.key("strip_prefix").say("needs a prefix", "end the path in / or leave it out")
+	}
+}
+
+// checkUpstream refuses what is not an address, or is our own.
+func checkUpstream(a at, upstream string, c Config) {
+	u, err := url.Parse(upstream)
+	switch {
+	case err != nil || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https":
+		a.say("is no http or https URL", "write it like http://127.0.0.1:3000")
+		return
+	case !validHost(u.Hostname()) || !validPort(u):
+		a.say("has no valid host and port", "write it like http://127.0.0.1:3000")
+		return
+	case u.User != nil:
+		a.say("holds a user name or password", "leave it out: nothing would send it")
+		return
+	case u.RawQuery != "" || u.ForceQuery || strings.Contains(upstream, "#"):
+		a.say("has a query or fragment", "write only scheme, host, port and path")
+		return
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if port == "" {
+		port = defaultPort(u.Scheme)
+	}
+	number, _ := strconv.Atoi(port) // validPort has read it
+	switch {
+	case reaches(c.Admin.Listen, host, number):
+		a.say("is the admin listener, which would become public", "name another address")
+	case reaches(c.Listen, host, number) || slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Secure() == (u.Scheme == "https") && isHost(f, host, port) }):
+		a.say("is Cloakroom itself: a request would go in circles", "name the address of the API")
+	}
+}
+
+// isHost reports whether host and port are where browsers find the frontend.
+func isHost(f Frontend, host, port string) bool {
+	u, err := url.Parse(f.URL)
+	if err != nil || u.Hostname() != host {
+		return false
+	}
+	return u.Port() == port || u.Port() == "" && port == defaultPort(u.Scheme)
+}
+
+func (r Route) checkFiles(a at) {
+	switch {
+	case r.Token == "user":
+		a.key("token").say("is for an upstream, but this route has files", "leave it out")
+	case r.StripPrefix:
+		a.key("strip_prefix").say("is for an upstream, but this route has files", "leave it out")
+	case r.SharedCache:
+		a.key("shared_cache").say("is for an upstream, but this route has files", "leave it out")
+	}
+	a = a.key("files")
+	info, err := os.Stat(r.Files)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.say("does not exist", "name the folder of the built app; a relative path begins at the configuration file")
+	case err != nil:
+		a.say("cannot be read", "let this user read the folder")
+	case !r.prefix():
+		return
+	case !info.IsDir():
+		a.say("is no folder", "name the folder that holds index.html")
+	default:
+		if index, err := os.Stat(filepath.Join(r.Files, "index.html")); err != nil || !index.Mode().IsRegular() {
+			a.say("has no index.html", "build the app first, or name the folder that holds it")
+		}
+	}
+}

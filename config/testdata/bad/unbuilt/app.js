@@ -1,0 +1,1 @@
+// The app before its build: there is no index.html.
