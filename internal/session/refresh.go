@@ -181,7 +181,6 @@ func (d *driver) do(e effect) stepEvent {
 	return nil
 }
 
-
 func (d *driver) present() stepEvent {
 	l, m := d.l, d.m
 	l.mu.Lock()
