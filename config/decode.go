@@ -40,7 +40,7 @@ func (d *decoder) decode(data []byte, c *Config) bool {
 	if root != nil {
 		d.value("", root, reflect.ValueOf(c).Elem())
 	}
-	return true
+	return len(d.at) > 1 || len(d.problems) == 0 // else nothing of it was understood
 }
 
 // parse makes the tree; nil for an empty file.
