@@ -107,7 +107,7 @@ func (d *decoder) value(path string, n ast.Node, into reflect.Value) {
 		into.Set(reflect.New(into.Type().Elem()))
 		into = into.Elem()
 	}
-	_, isText := into.Addr().Interface().(encoding.TextUnmarshaler)
+	_, isText := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr())
 	switch {
 	case isText || into.Kind() == reflect.String:
 		d.text(path, n, into)
@@ -225,7 +225,10 @@ func (d *decoder) text(path string, n ast.Node, into reflect.Value) {
 	}
 	if into.Kind() == reflect.String {
 		into.SetString(expanded)
-	} else if err := into.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(expanded)); err != nil {
+		return
+	}
+	scalar, _ := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()) // value has looked
+	if err := scalar.UnmarshalText([]byte(expanded)); err != nil {
 		what := scalars[into.Type()]
 		d.say(path, what.problem, what.mend)
 	}

@@ -45,7 +45,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 8<<10 || strings.Contains(string(data), planted) {
-			t.Skip() // a longer text is slow, and one that holds the secret itself may show it as a key
+			return // a longer text is slow, and one that holds the secret itself may show it as a key
 		}
 		c, err := Parse("testdata/good/fuzz.yaml", data, lookup)
 		if err == nil {

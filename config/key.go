@@ -70,7 +70,7 @@ func readKey(path string) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
 		return Secret{}, err
@@ -100,7 +100,7 @@ func makeKey(path string) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	defer os.Remove(draft.Name())
+	defer func() { _ = os.Remove(draft.Name()) }()
 	_, err = draft.WriteString(key.Reveal() + "\n")
 	if err := errors.Join(err, draft.Sync(), draft.Close()); err != nil {
 		return Secret{}, err

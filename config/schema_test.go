@@ -117,7 +117,7 @@ func TestSchemaIsComplete(t *testing.T) {
 	count := 0
 	walkSettings(reflect.TypeFor[Config](), "", func(set setting) {
 		at := s
-		for _, step := range strings.Split(strings.ReplaceAll(set.path, "[]", ".[]"), ".") {
+		for step := range strings.SplitSeq(strings.ReplaceAll(set.path, "[]", ".[]"), ".") {
 			if step == "[]" {
 				at = at["items"].(map[string]any)
 			} else if at, _ = at["properties"].(map[string]any)[step].(map[string]any); at == nil {

@@ -42,7 +42,7 @@ func TestSecretIsUnprintable(t *testing.T) {
 			}
 		}
 	}
-	for _, form := range []string{planted, fmt.Sprintf("%x", planted), fmt.Sprintf("%X", planted), fmt.Sprint([]byte(planted)), "cGw0bnRlZC1zM2NyZXQ"} {
+	for _, form := range []string{planted, fmt.Sprintf("%x", planted), fmt.Sprintf("%X", planted), fmt.Sprintf("%d", []byte(planted)), "cGw0bnRlZC1zM2NyZXQ"} {
 		if strings.Contains(out.String(), form) {
 			t.Errorf("the secret got out as %q", form)
 		}

@@ -135,9 +135,12 @@ func TestDefaults(t *testing.T) {
 		f.Providers[0].Scopes, f.Providers[0].RefreshReuse, f.Routes[0].Session, f.Routes[0].Token, f.Routes[0].Name, f.HasLoginPage(), f.Providers[0].HasRedirectLogin(),
 	}
 	want := []any{
-		int64(64 << 20), "10/15m", "100/15m", Log{"all", "json"},
-		Session{Duration(24 * time.Hour), Duration(14 * 24 * time.Hour), Duration(30 * 24 * time.Hour), "", "strict"}, "main", "generic",
-		[]string{"openid", "profile", "email", "offline_access"}, "unknown", "required", "user", "/", true, true,
+		int64(64 << 20), "10/15m", "100/15m",
+		Log{"all", "json"},
+		Session{Duration(24 * time.Hour), Duration(14 * 24 * time.Hour), Duration(30 * 24 * time.Hour), "", "strict"},
+		"main", "generic",
+		[]string{"openid", "profile", "email", "offline_access"},
+		"unknown", "required", "user", "/", true, true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/web"
+)
+
+// ours are the headers of an answer that no upstream may set: they would speak for the whole origin.
+var ours = []string{
+	"Clear-Site-Data", "Secure-Session-Registration", "Secure-Session-Challenge", "Sec-Session-Registration",
+	"Sec-Session-Challenge", "Strict-Transport-Security", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
+	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
+	"Access-Control-Allow-Private-Network", "Public-Key-Pins", "Server",
+}
+
+// answer takes out of an upstream's answer what it may not say, and puts in what it forgot.
+func (p *Proxy) answer(rt *route, res *http.Response) error {
+	h := res.Header
+	for _, name := range ours {
+		delete(h, name)
+	}
+	p.dropCookies(h, res.Request)
+	if rt.session {
+		private(h, rt.SharedCache)
+		setIfAbsent(h, "Cross-Origin-Resource-Policy", "same-origin")
+	}
+	setIfAbsent(h, "X-Content-Type-Options", "nosniff")
+	setIfAbsent(h, "Referrer-Policy", "same-origin")
+	return nil
+}
+
+func setIfAbsent(h http.Header, name, value string) {
+	if _, ok := h[name]; !ok {
+		h[name] = []string{value}
+	}
+}
+
+// private keeps an answer that may be of one user out of shared caches.
+func private(h http.Header, shared bool) {
+	given, ok := h["Cache-Control"]
+	if !ok {
+		h["Cache-Control"] = []string{"private, no-store"}
+		return
+	}
+	if shared {
+		return
+	}
+	var keep []string
+	for _, line := range given {
+		for _, part := range strings.Split(line, ",") {
+			part = strings.TrimSpace(part)
+			name, _, _ := strings.Cut(strings.ToLower(part), "=")
+			if name == "public" || name == "s-maxage" || name == "private" || part == "" {
+				continue
+			}
+			keep = append(keep, part)
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(append([]string{"private"}, keep...), ", ")}
+	for _, name := range []string{"Surrogate-Control", "Cdn-Cache-Control"} {
+		delete(h, name)
+	}
+}
+
+// dropCookies keeps an upstream from setting or clearing one of our cookies.
+func (p *Proxy) dropCookies(h http.Header, r *http.Request) {
+	lines, ok := h["Set-Cookie"]
+	if !ok {
+		return
+	}
+	var keep []string
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, "=")
+		name, _, _ = strings.Cut(name, ";")
+		if !p.Cookies.Ours(strings.TrimSpace(name)) {
+			keep = append(keep, line)
+			continue
+		}
+		a := &event.Audit{Time: time.Now(), Kind: event.CookieDropped, Frontend: p.Frontend, Detail: "by the upstream " + r.URL.Host}
+		if info := web.InfoOf(r); info != nil {
+			a.RequestID = info.ID
+		}
+		p.Events.Emit(a)
+	}
+	if keep == nil {
+		delete(h, "Set-Cookie")
+		return
+	}
+	h["Set-Cookie"] = keep
+}

@@ -1,0 +1,128 @@
+// Package proxy serves a frontend's routes: it matches the canonical path, asks the gate, and forwards a new
+// request to the upstream, or serves files.
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/web"
+)
+
+// Gate is what the proxy needs of gate.Gate.
+type Gate interface {
+	Facts(r *http.Request) gate.Facts
+	Decide(ctx context.Context, f gate.Facts, need gate.Requirement) (gate.Pass, *gate.Refusal)
+	Renew(ctx context.Context, p gate.Pass) (gate.Pass, bool, error)
+	Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal)
+	Apply(w http.ResponseWriter, p gate.Pass)
+}
+
+// Options make a Proxy. All of them belong to one frontend.
+type Options struct {
+	Routes   []config.Route // completed with their defaults
+	Gate     Gate
+	Frontend string // its URL
+	Cookies  web.Cookies
+	Events   event.Sink
+	Page     func(http.ResponseWriter, *http.Request, *web.Problem) // shows a problem to a person
+}
+
+// Proxy serves the routes of one frontend.
+type Proxy struct {
+	Options
+	host, scheme string
+	routes       []*route
+	upstreams    map[string]*upstream
+	closers      []func()
+}
+
+// New makes a proxy. A route to files whose directory or index is missing is an error.
+func New(o Options) (*Proxy, error) {
+	u, err := url.Parse(o.Frontend)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme, upstreams: map[string]*upstream{}}
+	for _, r := range o.Routes {
+		rt := &route{Route: r, name: r.Name, need: requirement(r), session: r.Session != "none"}
+		if rt.name == "" {
+			rt.name = r.Path
+		}
+		if err := p.prepare(rt); err != nil {
+			p.Close()
+			return nil, fmt.Errorf("route %s: %w", r.Path, err)
+		}
+		p.routes = append(p.routes, rt)
+	}
+	return p, nil
+}
+
+// prepare gives the route what serves it.
+func (p *Proxy) prepare(rt *route) error {
+	if rt.Files != "" {
+		f, err := newFiles(rt.Files, p.scheme == "https")
+		if err != nil {
+			return err
+		}
+		p.closers = append(p.closers, f.close)
+		rt.serve = func(w http.ResponseWriter, r *http.Request, path string, _ gate.Pass) {
+			f.serve(w, r, path[len(rt.Path)-1:])
+		}
+		return nil
+	}
+	up, err := p.upstream(rt.Upstream)
+	if err != nil {
+		return err
+	}
+	forward := p.forwarder(rt, up)
+	rt.serve = forward
+	return nil
+}
+
+// Close lets go of connections and files.
+func (p *Proxy) Close() {
+	for _, up := range p.upstreams {
+		up.transport.CloseIdleConnections()
+	}
+	for _, c := range p.closers {
+		c()
+	}
+}
+
+// ServeHTTP serves one request.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, problem := CanonicalPath(r)
+	if problem != nil {
+		p.refuse(w, r, problem)
+		return
+	}
+	rt := p.match(path)
+	if rt == nil {
+		p.refuse(w, r, web.NewProblem(web.CodeNotFound, "No route of this app leads there."))
+		return
+	}
+	if info := web.InfoOf(r); info != nil {
+		info.Route = rt.name
+	}
+	if !rt.allows(r.Method) {
+		p.refuse(w, r, rt.refuseMethod())
+		return
+	}
+	pass, refusal := p.Gate.Decide(r.Context(), p.Gate.Facts(r), rt.need)
+	if refusal != nil {
+		p.Gate.Refuse(w, r, refusal)
+		return
+	}
+	p.Gate.Apply(w, pass)
+	rt.serve(w, r, path, pass)
+}
+
+func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, problem *web.Problem) {
+	p.Gate.Refuse(w, r, &gate.Refusal{Problem: problem})
+}
