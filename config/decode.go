@@ -53,6 +53,10 @@ func (d *decoder) parse(data []byte) (root ast.Node, ok bool) {
 		d.syntax(Position{d.name, 1, 1}, "the file is not UTF-8", "save it as UTF-8")
 		return nil, false
 	}
+	if depth(data) > maxDepth {
+		d.syntax(Position{d.name, 1, 1}, "the file has brackets that are not closed", "close each [ and {")
+		return nil, false
+	}
 	file, err := parseYAML(bytes.TrimPrefix(data, []byte("\ufeff"))) // some editors put a byte order mark first
 	var syntax *yaml.SyntaxError
 	switch {
@@ -72,6 +76,24 @@ func (d *decoder) parse(data []byte) (root ast.Node, ok bool) {
 		return nil, true
 	}
 	return file.Docs[0].Body, true
+}
+
+// maxDepth is more than any configuration nests. The parser's time and stack grow fast beyond it.
+const maxDepth = 100
+
+// depth is the highest number of brackets that are open at once, those in texts and comments included.
+func depth(data []byte) int {
+	open, deepest := 0, 0
+	for _, c := range data {
+		switch c {
+		case '[', '{':
+			open++
+			deepest = max(deepest, open)
+		case ']', '}':
+			open = max(0, open-1)
+		}
+	}
+	return deepest
 }
 
 // parseYAML turns a panic of the library into an error: the text is foreign.

@@ -53,7 +53,8 @@ type Admin struct {
 	// Default: `127.0.0.1:9080`; a program that embeds Cloakroom serves `Handler.Admin()` itself
 	Listen string `yaml:"listen"`
 
-	// What the operator's requests present as bearer token. `/healthz` and `/readyz` are open without it.
+	// What the operator's requests present as bearer token. `/healthz` and `/readyz`, all that this version has there,
+	// are open without it.
 	//
 	// Default: none
 	Token Secret `yaml:"token"`

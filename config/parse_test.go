@@ -117,7 +117,7 @@ func TestValues(t *testing.T) {
 	}
 	want := []any{
 		"2001:db8::/32", 3, "staff", "lax", false, true, "office.example.com:8443", true,
-		[]string{"POST", "PUT", "DELETE"},
+		[]string{"GET", "POST", "PUT", "DELETE"},
 		filepath.Join("testdata", "good", "app"), "__Host-office", true,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -28,12 +28,13 @@ type Route struct {
 	// Default: none
 	Upstream string `yaml:"upstream"`
 
-	// The folder with the app's files. What is not found there is answered with its `index.html`.
+	// The folder with the app's files; its root is the route's path, which ends in `/`. An address without a file
+	// extension that is not found there is one of the app's own and gets `index.html`.
 	//
 	// Default: none
 	Files string `yaml:"files"`
 
-	// The methods that pass; others get 405.
+	// The methods that pass; others get 405, even if a later route would take them.
 	//
 	// Default: `[]`, all
 	Methods []string `yaml:"methods"`
@@ -125,15 +126,10 @@ func (r Route) withDefaults() Route {
 // prefix reports whether the route's path stands for everything below it.
 func (r Route) prefix() bool { return strings.HasSuffix(r.Path, "/") }
 
-// shadows reports whether every request for other comes to r first.
+// shadows reports whether every request for other comes to r first. Methods do not choose a route: one that the first
+// match does not list is 405.
 func (r Route) shadows(other Route) bool {
-	if r.Path != other.Path && (!r.prefix() || !strings.HasPrefix(other.Path, r.Path)) {
-		return false
-	}
-	if len(r.Methods) == 0 {
-		return true
-	}
-	return len(other.Methods) > 0 && !slices.ContainsFunc(other.Methods, func(m string) bool { return !slices.Contains(r.Methods, m) })
+	return r.Path == other.Path || r.prefix() && strings.HasPrefix(other.Path, r.Path)
 }
 
 func checkRoutes(a at, routes []Route, c Config) {
@@ -146,7 +142,7 @@ func checkRoutes(a at, routes []Route, c Config) {
 		shadowed := r.Path != "" && slices.ContainsFunc(routes[:i], func(o Route) bool { return o.Path != "" && o.shadows(r) })
 		switch {
 		case shadowed:
-			item.key("path").say("can never match: an earlier route takes it", "put this route before the wider one, or remove it")
+			item.key("path").say("can never match: an earlier route takes it", "put this route before the wider one, or remove it (methods do not choose a route)")
 		case r.Name != "" && slices.ContainsFunc(routes[:i], func(o Route) bool { return o.Name == r.Name }):
 			item.key("name").say("is the name of an earlier route, too", "give this route a name of its own")
 		}
@@ -274,6 +270,9 @@ func (r Route) checkFiles(a at) {
 	case r.SharedCache:
 		a.key("shared_cache").say("is for an upstream, but this route has files", "leave it out")
 	}
+	if r.Path != "" && !r.prefix() {
+		a.key("path").say("is one address, but files are a folder", "end it in /")
+	}
 	a = a.key("files")
 	info, err := os.Stat(r.Files)
 	switch {
@@ -281,8 +280,6 @@ func (r Route) checkFiles(a at) {
 		a.say("does not exist", "name the folder of the built app; a relative path begins at the configuration file")
 	case err != nil:
 		a.say("cannot be read", "let this user read the folder")
-	case !r.prefix():
-		return
 	case !info.IsDir():
 		a.say("is no folder", "name the folder that holds index.html")
 	default:

@@ -52,6 +52,7 @@ type Sessions interface {
 	Lookup(ctx context.Context, t session.Ticket) (*session.Live, error)
 	Fresh(ctx context.Context, l *session.Live) (oidc.TokenSet, error)
 	Renew(ctx context.Context, l *session.Live, rejected uint64) (oidc.TokenSet, bool, error)
+	Rejected(l *session.Live, generation uint64)
 	Touch(l *session.Live)
 }
 
@@ -182,6 +183,9 @@ func (g *Gate) Renew(ctx context.Context, p Pass) (Pass, bool, error) {
 	p.Token = token
 	return p, true, nil
 }
+
+// Rejected is told that a renewed token was rejected, too, so that no API can drive refreshes.
+func (g *Gate) Rejected(p Pass) { g.Sessions.Rejected(p.Live, p.Token.Generation) }
 
 // noSession is the answer where a session is needed: a person on the way to a page goes to the login, a script
 // gets a problem. Never a redirect to a fetch.

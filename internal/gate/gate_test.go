@@ -21,7 +21,9 @@ type sessions struct {
 	touched       int
 }
 
-func (s *sessions) Lookup(context.Context, session.Ticket) (*session.Live, error) { return nil, s.lookup }
+func (s *sessions) Lookup(context.Context, session.Ticket) (*session.Live, error) {
+	return nil, s.lookup
+}
 func (s *sessions) Fresh(context.Context, *session.Live) (oidc.TokenSet, error) {
 	return oidc.TokenSet{}, s.fresh
 }
@@ -29,7 +31,8 @@ func (s *sessions) Fresh(context.Context, *session.Live) (oidc.TokenSet, error) 
 func (s *sessions) Renew(context.Context, *session.Live, uint64) (oidc.TokenSet, bool, error) {
 	return oidc.TokenSet{}, false, nil
 }
-func (s *sessions) Touch(*session.Live) { s.touched++ }
+func (s *sessions) Rejected(*session.Live, uint64) {}
+func (s *sessions) Touch(*session.Live)            { s.touched++ }
 
 func newGate(t testing.TB, s *sessions) (*Gate, *[]event.Event) {
 	t.Helper()

@@ -44,9 +44,9 @@ type shard struct {
 
 // New makes a counter. The rate must be a real one: the caller has put the default where the configuration says
 // nothing. A rate without burst or period is a programming error and panics, because it could only mean all or none.
-func New(rate config.Rate) *GCRA { return sized(rate, shardKeys) }
+func New(rate config.Rate) *GCRA { return mustSize(rate, shardKeys) }
 
-func sized(rate config.Rate, room int) *GCRA {
+func mustSize(rate config.Rate, room int) *GCRA {
 	if rate.Burst <= 0 || rate.Per <= 0 {
 		panic("limit: a rate needs a burst and a period")
 	}

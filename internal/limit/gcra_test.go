@@ -90,7 +90,7 @@ func TestPropertyRate(t *testing.T) {
 				Burst: rapid.IntRange(1, 6).Draw(rt, "burst"),
 				Per:   time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(rt, "per")),
 			}
-			g := sized(rate, rapid.IntRange(0, 2).Draw(rt, "room"))
+			g := mustSize(rate, rapid.IntRange(0, 2).Draw(rt, "room"))
 			interval := time.Duration(g.interval)
 			takes := map[string][]time.Time{}
 			for range rapid.IntRange(1, 60).Draw(rt, "steps") {
@@ -188,7 +188,7 @@ func TestFlood(t *testing.T) {
 // The one way to a second budget would be to take in the shared cell while there is no room, and again when there is.
 func TestNoSecondBudgetWhenRoomComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := sized(config.Rate{Burst: 4, Per: 4 * time.Minute}, 1)
+		g := mustSize(config.Rate{Burst: 4, Per: 4 * time.Minute}, 1)
 		g.seedFull()
 		for range 4 {
 			if ok, _ := g.Take("k"); !ok {

@@ -1,7 +1,6 @@
 package login
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -69,12 +68,14 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	x, err := p.Client.Password(ctx, oidc.PasswordRequest{Username: a.username, Password: a.password, ClientAddress: client(r).String()})
 	if err != nil {
-		h.rejected(w, r, p, a, err, began)
+		if release(r, began) {
+			h.rejected(w, r, p, a, err)
+		}
 		return
 	}
 	h.PerAccount.Give(account)
 	h.PerAddress.Give(address)
-	h.welcome(ctx, w, r, p, a, x)
+	h.welcome(w, r, p, a, x)
 }
 
 // limited counts the attempt. hit names the limit that was reached. The attempt is counted before the provider is
@@ -98,7 +99,9 @@ func client(r *http.Request) netip.Addr {
 
 // welcome keeps the session and hands over the ticket. It is always a new one: a ticket that was in the browser
 // before (fixed by somebody, or of an older session) opens nothing from now on.
-func (h *Handler) welcome(ctx context.Context, w http.ResponseWriter, r *http.Request, p Provider, a attempt, x oidc.Exchange) {
+func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, p Provider, a attempt, x oidc.Exchange) {
+	ctx, cancel := detached(r)
+	defer cancel()
 	login := session.Login{Provider: p.Config.Name, Method: "password", Exchange: x, Remember: a.remember}
 	if carried := h.Transactions.Cookies.Read(r); carried.Tickets == 1 {
 		if old, err := session.ParseTicket(carried.Ticket); err == nil {
@@ -121,16 +124,13 @@ func (h *Handler) welcome(ctx context.Context, w http.ResponseWriter, r *http.Re
 }
 
 // rejected answers what the provider said no to. Unknown user and wrong password look the same, in time, too.
-func (h *Handler) rejected(w http.ResponseWriter, r *http.Request, p Provider, a attempt, err error, began time.Time) {
+func (h *Handler) rejected(w http.ResponseWriter, r *http.Request, p Provider, a attempt, err error) {
 	var e *oidc.Error
 	reason := oidc.ReasonUnavailable
 	if errors.As(err, &e) && e.Reason != "" {
 		reason = e.Reason
 	}
 	h.audit(r, event.Audit{Kind: event.LoginFailed, Provider: p.Config.Name, Reason: string(reason)})
-	if !release(r, began) {
-		return
-	}
 	switch reason {
 	case oidc.ReasonInvalidCredentials:
 		h.no(w, r, a, web.NewProblem(web.CodeInvalidCredentials, "Check both and try again.").Because(err))

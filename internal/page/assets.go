@@ -31,7 +31,7 @@ type assets struct {
 	paths  map[string]string // by file name
 }
 
-func newAssets() assets {
+func mustAssets() assets {
 	a := assets{map[string]asset{}, map[string]string{}}
 	entries, err := files.ReadDir("assets")
 	if err != nil {
@@ -54,8 +54,8 @@ func newAssets() assets {
 	return a
 }
 
-// url is the path of a file. An unknown name is a broken template, and panics in New's first test.
-func (a assets) url(name string) string {
+// mustURL is the path of a file. An unknown name is a broken template, and panics in New's first test.
+func (a assets) mustURL(name string) string {
 	url, ok := a.paths[name]
 	if !ok {
 		panic("page: no asset " + name)

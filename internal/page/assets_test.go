@@ -49,7 +49,7 @@ func served(t *testing.T, url string) {
 }
 
 func TestAssetsServesNothingElse(t *testing.T) {
-	css := pages.assets.url("page.css")
+	css := pages.assets.mustURL("page.css")
 	for _, path := range []string{
 		"/auth/assets/", "/auth/assets", "/auth/assets/page.css", css + "/", css + "x", strings.ToUpper(css),
 		"/auth/assets/page-0000000000000000.css", "/auth/assets/../assets/page.css", "/auth/assets/templates/login.html",

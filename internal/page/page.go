@@ -24,9 +24,9 @@ type Pages struct {
 
 // New parses what the binary carries. It panics if that is broken, which the tests of this package would have seen.
 func New() *Pages {
-	p := &Pages{assets: newAssets(), templates: map[string]*template.Template{}}
+	p := &Pages{assets: mustAssets(), templates: map[string]*template.Template{}}
 	for _, name := range []string{"login", "logout", "confirm", "problem", "leave", "reload", "silent"} {
-		t := template.New(name).Funcs(template.FuncMap{"asset": p.assets.url})
+		t := template.New(name).Funcs(template.FuncMap{"asset": p.assets.mustURL})
 		p.templates[name] = template.Must(t.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
 	return p

@@ -19,6 +19,7 @@ type Gate interface {
 	Facts(r *http.Request) gate.Facts
 	Decide(ctx context.Context, f gate.Facts, need gate.Requirement) (gate.Pass, *gate.Refusal)
 	Renew(ctx context.Context, p gate.Pass) (gate.Pass, bool, error)
+	Rejected(p gate.Pass)
 	Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal)
 	Apply(w http.ResponseWriter, p gate.Pass)
 }

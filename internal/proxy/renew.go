@@ -40,7 +40,11 @@ func (t *renewer) RoundTrip(r *http.Request) (*http.Response, error) {
 	retry := r.Clone(r.Context())
 	retry.Body = again()
 	setToken(retry.Header, pass)
-	return t.next.RoundTrip(retry)
+	res, err = t.next.RoundTrip(retry)
+	if err == nil && res.StatusCode == http.StatusUnauthorized && invalidToken(res.Header) {
+		t.gate.Rejected(pass)
+	}
+	return res, err
 }
 
 // replay returns what makes the request's body again, nil if it cannot be repeated. A small body is read for that.

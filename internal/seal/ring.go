@@ -113,23 +113,19 @@ func (r *Ring) Open(c Context, sealed []byte) ([]byte, error) {
 
 // object is the key of one object.
 func (k ringKey) object(salt []byte) cipher.AEAD {
-	key, err := hkdf.Key(sha256.New, k.seal, salt, "cloakroom object v1", keySize)
-	if err != nil {
-		panic(err) // only for absurd lengths
-	}
-	return aead(key)
+	return aead(must(hkdf.Key(sha256.New, k.seal, salt, "cloakroom object v1", keySize)))
 }
 
 func aead(key []byte) cipher.AEAD {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err) // the length is fixed
-	}
-	gcm, err := cipher.NewGCM(block)
+	return must(cipher.NewGCM(must(aes.NewCipher(key))))
+}
+
+// must is for calls that fail only for lengths that are fixed here.
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return gcm
+	return v
 }
 
 // Index is a keyed hash by the first key: the same parts give the same index, which tells nothing of them. It
@@ -155,11 +151,8 @@ func (k ringKey) hash(purpose string, parts []string) string {
 
 // Derive makes a key from a secret of at least 128 bits of chance (HKDF-SHA256, RFC 5869).
 func Derive(secret []byte, label string, parts ...string) [keySize]byte {
-	key, err := hkdf.Key(sha256.New, secret, nil, string(join(append([]string{label}, parts...)...)), keySize)
-	if err != nil {
-		panic(err) // only for absurd lengths
-	}
-	return [keySize]byte(key)
+	info := string(join(append([]string{label}, parts...)...))
+	return [keySize]byte(must(hkdf.Key(sha256.New, secret, nil, info, keySize)))
 }
 
 // SealWith seals plain under one key, with a random nonce in front. For keys that seal few objects.

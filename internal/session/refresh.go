@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
@@ -56,6 +54,16 @@ func (m *Manager) Renew(ctx context.Context, l *Live, rejected uint64) (oidc.Tok
 		return oidc.TokenSet{}, false, nil // the session stays; the upstream's own answer is the better one
 	}
 	return t, err == nil && t.Generation > rejected, err
+}
+
+// Rejected is told that a renewed token of this generation was rejected, too: refreshing does not help, so the
+// upstream's answers pass through for this generation.
+func (m *Manager) Rejected(l *Live, generation uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.generation == generation {
+		l.state.forced = true
+	}
 }
 
 // freshen sees to it that a refresh runs if the rules want one, and waits for it where there is no valid token.
@@ -373,41 +381,4 @@ func (d *driver) sleep(wait time.Duration) bool {
 	case <-closing:
 	}
 	return true
-}
-
-// circuit keeps one provider from being asked by every session while it is ill. Failures count per attempt.
-type circuit struct {
-	reuse   Reuse
-	rotates *atomic.Bool // a rotation has been seen for this client
-
-	mu       sync.Mutex
-	failures int
-	until    time.Time
-}
-
-// circuitFailures is how many attempts in a row open the circuit.
-const circuitFailures = 5
-
-func (c *circuit) holds() time.Time {
-	if c == nil {
-		return time.Time{}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.until
-}
-
-func (c *circuit) worked() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failures, c.until = 0, time.Time{}
-}
-
-func (c *circuit) failed(now time.Time, jitter float64, retryAfter time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failures++
-	if c.failures >= circuitFailures {
-		c.until = now.Add(max(backoff(c.failures-circuitFailures+1, jitter), retryAfter))
-	}
 }

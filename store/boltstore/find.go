@@ -188,4 +188,3 @@ func (s *Store) compact(path string, log *slog.Logger) error {
 	}
 	return nil
 }
-

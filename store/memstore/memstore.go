@@ -232,4 +232,3 @@ func (s *Store) Prune(ctx context.Context, limit int) (int, error) {
 	}
 	return n, nil
 }
-
