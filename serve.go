@@ -48,7 +48,7 @@ func (h *Handler) observed(w http.ResponseWriter, r *http.Request, serve func(ht
 		}
 	}()
 	if f == nil {
-		web.NewProblem(web.CodeWrongHost, "No frontend of the configuration has this host. Its `url` must be what the browser shows.").Write(rec, r)
+		wrongHost(r).Write(rec, r)
 		return
 	}
 	if f.secure {
@@ -62,6 +62,14 @@ func (h *Handler) observed(w http.ResponseWriter, r *http.Request, serve func(ht
 		return
 	}
 	serve(rec, r, f)
+}
+
+// wrongHost is the answer to a request that is for none of our frontends (RFC 9110 section 15.5.20).
+func wrongHost(r *http.Request) *web.Problem {
+	if strings.Contains(r.RequestURI, "://") { // absolute-form: a client that takes us for a forward proxy
+		return web.NewProblem(web.CodeInvalidPath, "The request target names another host. This is no forward proxy.")
+	}
+	return web.NewProblem(web.CodeWrongHost, "No frontend of the configuration has this host. Its `url` must be what the browser shows.")
 }
 
 // toHTTPS sends people to https and refuses everything else: a redirected API call would have sent its secrets in

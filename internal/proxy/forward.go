@@ -90,6 +90,10 @@ func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *ht
 				defer stop()
 			}
 		}
+		if r.ProtoMajor == 1 && r.ContentLength != 0 {
+			// Otherwise net/http reads the rest of the body before the first byte of an early answer, and stops at 256 KiB.
+			_ = http.NewResponseController(w).EnableFullDuplex()
+		}
 		proxy.ServeHTTP(w, r.WithContext(ctx))
 	}
 }

@@ -25,14 +25,30 @@ func (p *Proxy) rewrite(rt *route, up *upstream, pr *httputil.ProxyRequest) {
 	out.Header = p.header(rt, s)
 }
 
-// setPath sets a path whose escaped form goes out byte for byte.
+// setPath sets a path whose escaped form goes out byte for byte. Without RawPath net/url would choose escapes of
+// its own.
 func setPath(u *url.URL, escaped string) {
 	u.Path = escaped
-	if strings.Contains(escaped, "%") {
-		if plain, err := url.PathUnescape(escaped); err == nil {
-			u.Path, u.RawPath = plain, escaped
+	if plainOnly(escaped) {
+		return
+	}
+	if plain, err := url.PathUnescape(escaped); err == nil {
+		u.Path, u.RawPath = plain, escaped
+	}
+	if u.EscapedPath() != escaped {
+		u.Opaque = escaped // characters such as "|", which browsers send and net/url would escape
+	}
+}
+
+// plainOnly reports whether a path has nothing that could be escaped in two ways.
+func plainOnly(path string) bool {
+	for i := range len(path) {
+		c := path[i]
+		if c != '/' && c != '-' && c != '_' && c != '.' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
 		}
 	}
+	return true
 }
 
 // header is the outgoing header: the end-to-end headers of the incoming one without what is ours, what a client
