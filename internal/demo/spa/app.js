@@ -49,8 +49,7 @@ function render () {
   const time = (s) => new Date(s).toLocaleString()
   const facts = [
     ['User', session.user.email || session.user.sub], ['Provider', session.session.provider],
-    ['Logged in', time(session.session.auth_time)], ['Idle end', time(session.session.idle_expires_at)],
-    ['Ends at the latest', time(session.session.expires_at)], ['Handle', session.session.id.slice(0, 12) + '… (opens nothing)'],
+    ['Logged in', time(session.session.auth_time)], ['Ends, if unused', time(session.session.idle_expires_at)], ['Handle', session.session.id.slice(0, 12) + '… (opens nothing)'],
   ]
   $('facts').replaceChildren(...facts.flatMap(([name, value]) => [make('dt', name), make('dd', value)]))
   const cookie = document.cookie
@@ -163,16 +162,28 @@ async function pollLog () {
   if (answer.last < last) $('log').replaceChildren()
   last = answer.last
   for (const line of answer.lines) {
+    if (again(line)) continue
     const row = make('tr', undefined, line.who)
     const token = line.what.includes('refresh_token') || line.what.includes('authorization_code') || line.what.includes('password')
     if (token && line.who === 'cloakroom') lastRefresh = Date.parse(line.time)
     if (line.what.includes('refresh_token')) row.classList.add('refresh')
     const result = make('td', line.result)
     if (line.note) result.append(make('small', line.note))
+    row.dataset.line = line.who + line.what + line.result
     row.append(make('td', new Date(line.time).toLocaleTimeString()), make('td', line.who), make('td', line.what), result)
     $('log').prepend(row)
   }
   while ($('log').rows.length > 100) $('log').lastElementChild.remove()
+}
+
+// again counts a line that says the same as the newest one.
+function again (line) {
+  const newest = $('log').firstElementChild
+  if (!newest || line.note || newest.dataset.line !== line.who + line.what + line.result) return false
+  newest.dataset.count = Number(newest.dataset.count || 1) + 1
+  newest.cells[0].textContent = new Date(line.time).toLocaleTimeString()
+  newest.cells[2].replaceChildren(line.what + ' ', make('b', '× ' + newest.dataset.count))
+  return true
 }
 
 function countdown () {
