@@ -28,6 +28,9 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 		private(h, rt.SharedCache)
 		setIfAbsent(h, "Cross-Origin-Resource-Policy", "same-origin")
 	}
+	if s := sendingOf(res.Request.Context()); s != nil && s.pass.Live != nil {
+		endWithSession(res, s.pass.Live)
+	}
 	setIfAbsent(h, "X-Content-Type-Options", "nosniff")
 	setIfAbsent(h, "Referrer-Policy", "same-origin")
 	return nil

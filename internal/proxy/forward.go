@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/session"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -59,66 +61,89 @@ var copyBuffers = &buffers{sync.Pool{New: func() any { b := make([]byte, bufferS
 func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) } //nolint:forcetypeassert,errcheck // only we put
 func (b *buffers) Put(x []byte) { b.pool.Put(&x) }
 
-// passKey carries a request's pass to the round trip.
-type passKey struct{}
-
-// sending is what the outgoing request needs to know.
+// sending is what the steps of forwarding one request hand on: decided before, used when the outgoing request is
+// built and when its answer comes.
 type sending struct {
 	pass gate.Pass
 	path string
 	in   *http.Request
 }
 
-// forwarder makes what forwards a route's requests.
+// sendingOf returns what was handed on with a request of ours.
+func sendingOf(ctx context.Context) *sending {
+	if info := web.InfoFrom(ctx); info != nil {
+		s, _ := info.Handoff.(*sending)
+		return s
+	}
+	return nil
+}
+
+// forwarder makes what forwards a route's requests. ReverseProxy flushes at once where an answer has no length or is
+// an event stream; flushing every answer would cost a write more each.
 func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *http.Request, string, gate.Pass) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(rt, up, pr) },
 		Transport:      &renewer{next: up.transport, gate: p.Gate, wanted: rt.need.Token},
 		BufferPool:     copyBuffers,
-		FlushInterval:  -1, // what an upstream sends goes on at once: events must not wait for a buffer
 		ModifyResponse: func(res *http.Response) error { return p.answer(rt, res) },
 		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { p.failed(w, r, up, err) },
 		ErrorLog:       log.New(discard{}, "", 0),
 	}
 	return func(w http.ResponseWriter, r *http.Request, path string, pass gate.Pass) {
-		ctx := context.WithValue(r.Context(), passKey{}, &sending{pass: pass, path: path, in: r})
-		if pass.Live != nil {
-			var cancel context.CancelCauseFunc
-			ctx, cancel = context.WithCancelCause(ctx)
-			defer cancel(nil)
-			if stop := closeWith(ctx, pass, cancel, r); stop != nil {
-				defer stop()
-			}
+		info := web.InfoOf(r)
+		if info == nil {
+			info = &web.Info{}
+			r = web.WithInfo(r, info)
 		}
+		info.Handoff = &sending{pass: pass, path: path, in: r}
 		if r.ProtoMajor == 1 && r.ContentLength != 0 {
 			// Otherwise net/http reads the rest of the body before the first byte of an early answer, and stops at 256 KiB.
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
-		proxy.ServeHTTP(w, r.WithContext(ctx))
+		if r.Header["Upgrade"] == nil { // ReverseProxy copies the header, and rewrite makes a new one anyway
+			bare := *r
+			bare.Header = http.Header{}
+			r = &bare
+		}
+		proxy.ServeHTTP(w, r)
 	}
 }
 
-// errEnded cuts a stream whose session is over.
-var errEnded = errors.New("the session has ended")
+const (
+	// streamAfter is how long an answer may take before it counts as a stream that ends with its session.
+	streamAfter = time.Second
+	// streamFrom is the size from which an answer may take that long.
+	streamFrom = 1 << 20
+)
 
-// streamAfter is how long an answer may take before it counts as a stream that ends with its session.
-const streamAfter = time.Second
-
-// closeWith ends a long answer or a WebSocket when its session ends. Ordinary requests are over before a timer or a
-// goroutine would be worth its cost.
-func closeWith(ctx context.Context, pass gate.Pass, cancel context.CancelCauseFunc, r *http.Request) (stop func() bool) {
+// endWithSession closes a stream or a WebSocket when its session ends. An answer of known, small size is over before
+// a timer or a goroutine would be worth its cost.
+func endWithSession(res *http.Response, live *session.Live) {
+	body, gone := res.Body, res.Request.Context().Done()
 	watch := func() {
 		select {
-		case <-pass.Live.Done():
-			cancel(errEnded)
-		case <-ctx.Done():
+		case <-live.Done():
+			_ = body.Close()
+		case <-gone:
 		}
 	}
-	if r.Header.Get("Upgrade") != "" {
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
 		go watch()
-		return nil
+	case res.ContentLength < 0 || res.ContentLength >= streamFrom:
+		res.Body = &watched{body, time.AfterFunc(streamAfter, watch)}
 	}
-	return time.AfterFunc(streamAfter, watch).Stop
+}
+
+// watched is a body whose timer ends with it.
+type watched struct {
+	io.ReadCloser
+	timer *time.Timer
+}
+
+func (w *watched) Close() error {
+	w.timer.Stop()
+	return w.ReadCloser.Close()
 }
 
 type discard struct{}
@@ -127,7 +152,7 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // failed answers what could not be forwarded.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err error) {
-	if r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), errEnded) { // the client is gone
+	if r.Context().Err() != nil { // the client is gone
 		if info := web.InfoOf(r); info != nil {
 			info.Cause = fmt.Errorf("the client went away: %w", err)
 		}

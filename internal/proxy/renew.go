@@ -19,7 +19,7 @@ type renewer struct {
 }
 
 func (t *renewer) RoundTrip(r *http.Request) (*http.Response, error) {
-	s, _ := r.Context().Value(passKey{}).(*sending)
+	s := sendingOf(r.Context())
 	if !t.wanted || s == nil || s.pass.Live == nil {
 		return t.next.RoundTrip(r)
 	}

@@ -13,7 +13,7 @@ import (
 
 // rewrite builds the outgoing request: a new one, into which only what may pass is taken over.
 func (p *Proxy) rewrite(rt *route, up *upstream, pr *httputil.ProxyRequest) {
-	s, _ := pr.In.Context().Value(passKey{}).(*sending)
+	s := sendingOf(pr.In.Context())
 	out := pr.Out
 	path := s.path
 	if rt.StripPrefix {

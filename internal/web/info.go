@@ -19,6 +19,9 @@ type Info struct {
 
 	Proxied bool // a trusted proxy said what the scheme was
 
+	// Handoff is what a room hands to its own later step of the same request, where only the request goes along.
+	Handoff any
+
 	Route   string // filled when a route was matched
 	Session string // filled with the session's handle
 	Code    string // filled with a problem's code

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloakroom/cloakroom"
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/idp"
+)
+
+// serveRole is one of the processes: it prints its address and serves until it is killed.
+func serveRole(role string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var h http.Handler
+	switch role {
+	case "upstream":
+		h = upstream()
+	case "bare":
+		h, err = bare(os.Getenv("UPSTREAM"))
+	case "cloakroom":
+		h, err = product("http://"+ln.Addr().String(), os.Getenv("UPSTREAM"))
+	default:
+		err = fmt.Errorf("unknown role %q", role)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println(ln.Addr())
+	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(ln)
+}
+
+// upstream answers 1 KB of JSON to whoever has a bearer token.
+func upstream() http.Handler {
+	body := []byte(`{"hello":"` + strings.Repeat("x", 1000) + `"}`)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header.Get("Authorization")) < 40 {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	})
+}
+
+// bare is the limit: httputil.ReverseProxy with the same transport settings and buffers as Cloakroom's.
+func bare(address string) (http.Handler, error) {
+	u, err := url.Parse("http://" + address)
+	if err != nil {
+		return nil, err
+	}
+	pool := &buffers{sync.Pool{New: func() any { return make([]byte, 32<<10) }}}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.SetXForwarded() },
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost: 512, DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
+		},
+		BufferPool: pool,
+	}, nil
+}
+
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte  { return b.pool.Get().([]byte) } //nolint:forcetypeassert,errcheck // only we put
+func (b *buffers) Put(x []byte) { b.pool.Put(x) }                //nolint:staticcheck // a bench's pool
+
+// product is Cloakroom whole, with the demo provider in the same process for the logins.
+func product(self, address string) (http.Handler, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p, err := idp.New(idp.Config{
+		Issuer: "http://" + ln.Addr().String(), AccessTokenLife: time.Hour, Users: []idp.User{{Username: "ann", Password: "pw"}},
+		Clients: []idp.Client{{ID: "app", Secret: "s", RedirectURIs: []string{self + "/auth/callback"}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = (&http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}).Serve(ln) }()
+	return cloakroom.New(config.Config{
+		Limits: config.Limits{PerAccount: config.Rate{Burst: 100000, Per: time.Second}, PerAddress: config.Rate{Burst: 100000, Per: time.Second}},
+		Frontends: []config.Frontend{{
+			URL:       self,
+			Providers: []config.Provider{{Issuer: "http://" + ln.Addr().String(), ClientID: "app", ClientSecret: config.NewSecret("s"), PasswordLogin: true}},
+			Routes:    []config.Route{{Path: "/api/", Upstream: "http://" + address}},
+		}},
+	}, cloakroom.Options{})
+}
