@@ -3,7 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -13,181 +13,217 @@ import (
 	"github.com/cloakroom/cloakroom/store"
 )
 
-// get returns the head of a record that has not ended. A damaged head is a record that is gone: nobody can bring it
-// back, and its user can log in again.
-func (s *Store) get(tx *bbolt.Tx, id []byte) (head, error) {
-	raw := tx.Bucket(bucketHeads).Get(id)
-	if raw == nil {
-		return head{}, store.ErrNotFound
+// errHead says that a head cannot be read.
+var errHead = errors.New("a head in the file cannot be read")
+
+// encodeHead is the head's form at rest: version, created, last active, idle, expires, then the two index values,
+// each with its length. The end is not in it; the entry in bucketEnds carries it.
+func encodeHead(version uint64, h store.Head) []byte {
+	b := make([]byte, 0, 5*8+4+len(h.Subject)+len(h.SID))
+	for _, n := range []int64{int64(version), h.Created.UnixNano(), h.LastActive.UnixNano(), int64(h.Idle), h.Expires.UnixNano()} { //nolint:gosec // a counter
+		b = binary.BigEndian.AppendUint64(b, uint64(n)) //nolint:gosec // bits
 	}
-	h, err := decodeHead(raw)
-	if err != nil {
-		s.log.Error("a record in the store file is damaged and counts as gone", "id", fmt.Sprintf("%x", id), "error", err)
-		return head{}, store.ErrNotFound
+	for _, s := range []string{h.Subject, h.SID} {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(s))) //nolint:gosec // checked in Save
+		b = append(b, s...)
 	}
-	if !time.Now().Before(h.End()) {
-		return head{}, store.ErrNotFound
-	}
-	return h, nil
+	return b
 }
 
-// full makes a record of its parts. What bbolt returns is the file itself, so the blob is copied.
-func full(tx *bbolt.Tx, id []byte, h head) store.Record {
-	return store.Record{ID: store.ID(id), Version: h.version, Head: h.Head, Blob: bytes.Clone(tx.Bucket(bucketBlobs).Get(id))}
+func decodeHead(b []byte) (version uint64, h store.Head, err error) {
+	if len(b) < 5*8+4 {
+		return 0, h, errHead
+	}
+	n := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[8*i:])) } //nolint:gosec // bits
+	version = uint64(n(0))                                                    //nolint:gosec // a counter
+	h = store.Head{Created: time.Unix(0, n(1)), LastActive: time.Unix(0, n(2)), Idle: time.Duration(n(3)), Expires: time.Unix(0, n(4))}
+	rest := b[40:]
+	for _, s := range []*string{&h.Subject, &h.SID} {
+		if len(rest) < 2 || len(rest) < 2+int(binary.BigEndian.Uint16(rest)) {
+			return 0, h, errHead
+		}
+		size := int(binary.BigEndian.Uint16(rest))
+		*s, rest = string(rest[2:2+size]), rest[2+size:]
+	}
+	return version, h, nil
+}
+
+// endKey is a key that sorts by time.
+func endKey(end time.Time, suffix []byte) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(suffix)), uint64(max(0, end.UnixNano()))) //nolint:gosec // not negative
+	return append(b, suffix...)
+}
+
+// indexKey is a key that sorts by index value, then by id.
+func indexKey(value string, id store.ID) []byte {
+	return append(append([]byte(value), 0), id[:]...)
+}
+
+// get returns the record's head if it has not ended.
+func get(tx *bbolt.Tx, id store.ID) (version uint64, h store.Head, err error) {
+	raw := tx.Bucket(bucketHeads).Get(id[:])
+	if raw == nil {
+		return 0, h, store.ErrNotFound
+	}
+	if version, h, err = decodeHead(raw); err != nil {
+		return 0, h, err
+	}
+	if !time.Now().Before(h.End()) {
+		return 0, h, store.ErrNotFound
+	}
+	return version, h, nil
 }
 
 // Load implements store.Store.
 func (s *Store) Load(ctx context.Context, id store.ID) (rec store.Record, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		h, err := s.get(tx, id[:])
-		if err == nil {
-			rec = full(tx, id[:], h)
-		}
+		version, h, err := get(tx, id)
+		rec = store.Record{ID: id, Version: version, Head: h, Blob: bytes.Clone(tx.Bucket(bucketBlobs).Get(id[:]))}
 		return err
 	})
-	return rec, err
+	if err != nil {
+		return store.Record{}, err
+	}
+	return rec, nil
 }
 
 // Save implements store.Store.
 func (s *Store) Save(ctx context.Context, rec store.Record) (uint64, error) {
-	switch {
-	case len(rec.Blob) > store.MaxBlob:
-		return 0, fmt.Errorf("boltstore: the blob has %d bytes; at most %d are taken", len(rec.Blob), store.MaxBlob)
-	case len(rec.Head.Subject) > maxIndex || len(rec.Head.SID) > maxIndex:
-		return 0, fmt.Errorf("boltstore: an index value has more than %d bytes", maxIndex)
-	case rec.Head.Expires.IsZero():
-		return 0, errors.New("boltstore: the record has no Expires")
+	if len(rec.Blob) > store.MaxBlob || len(rec.Head.Subject) > 1024 || len(rec.Head.SID) > 1024 {
+		return 0, fmt.Errorf("boltstore: the record is too large: a blob has at most %d bytes, an index entry 1024", store.MaxBlob)
 	}
-	err := s.update(ctx, len(rec.Blob), func(tx *bbolt.Tx) (bool, error) { return s.save(tx, rec) })
+	rec.Blob = bytes.Clone(rec.Blob)
+	err := s.update(ctx, func(tx *bbolt.Tx) error { return save(tx, rec) })
 	if err != nil {
 		return 0, err
 	}
 	return rec.Version + 1, nil
 }
 
-func (s *Store) save(tx *bbolt.Tx, rec store.Record) (bool, error) {
-	old, err := s.get(tx, rec.ID[:])
+func save(tx *bbolt.Tx, rec store.Record) error {
+	version, old, err := get(tx, rec.ID)
 	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return err
 	case rec.Version == 0 && err == nil:
-		return false, store.ErrConflict
+		return store.ErrConflict
 	case rec.Version != 0 && err != nil:
-		return false, err
-	case rec.Version != 0 && old.version != rec.Version:
-		return false, store.ErrConflict
+		return store.ErrNotFound
+	case rec.Version != 0 && version != rec.Version:
+		return store.ErrConflict
 	}
-	h := head{Head: rec.Head, version: rec.Version + 1}
-	if rec.Version != 0 && old.LastActive.After(h.LastActive) {
-		h.LastActive = old.LastActive
+	if err == nil && old.LastActive.After(rec.Head.LastActive) {
+		rec.Head.LastActive = old.LastActive
 	}
-	h.due = h.End()
-	if err := unindex(tx, rec.ID[:]); err != nil {
-		return false, err
-	}
-	puts := []error{
-		tx.Bucket(bucketHeads).Put(rec.ID[:], h.encode()),
-		tx.Bucket(bucketBlobs).Put(rec.ID[:], rec.Blob),
-		tx.Bucket(bucketEnds).Put(timeKey(h.due, rec.ID[:]), nil),
-	}
-	if h.Subject != "" {
-		puts = append(puts, tx.Bucket(bucketSubjects).Put(indexKey(h.Subject, rec.ID[:]), nil))
-	}
-	if h.SID != "" {
-		puts = append(puts, tx.Bucket(bucketSIDs).Put(indexKey(h.SID, rec.ID[:]), nil))
-	}
-	return true, errors.Join(puts...)
-}
-
-// unindex removes everything that points to a record. What points to one with a damaged head stays; it is checked
-// on reading, and Prune removes its end.
-func unindex(tx *bbolt.Tx, id []byte) error {
-	raw := tx.Bucket(bucketHeads).Get(id)
-	if raw == nil {
-		return nil
-	}
-	h, err := decodeHead(raw)
-	if err != nil {
-		return nil //nolint:nilerr // see above
+	if err := remove(tx, rec.ID); err != nil {
+		return err
 	}
 	return errors.Join(
-		tx.Bucket(bucketEnds).Delete(timeKey(h.due, id)),
-		tx.Bucket(bucketSubjects).Delete(indexKey(h.Subject, id)),
-		tx.Bucket(bucketSIDs).Delete(indexKey(h.SID, id)),
+		putHead(tx, rec.ID, rec.Version+1, rec.Head),
+		tx.Bucket(bucketBlobs).Put(rec.ID[:], rec.Blob),
+		putIndex(tx, bucketSubjects, rec.Head.Subject, rec.ID),
+		putIndex(tx, bucketSIDs, rec.Head.SID, rec.ID),
 	)
 }
 
-// remove deletes a record, ended or not, with everything that points to it.
-func remove(tx *bbolt.Tx, id []byte) error {
+func putHead(tx *bbolt.Tx, id store.ID, version uint64, h store.Head) error {
 	return errors.Join(
-		unindex(tx, id),
-		tx.Bucket(bucketBlobs).Delete(id),
-		tx.Bucket(bucketHeads).Delete(id),
+		tx.Bucket(bucketHeads).Put(id[:], encodeHead(version, h)),
+		tx.Bucket(bucketEnds).Put(endKey(h.End(), id[:]), nil),
+	)
+}
+
+func putIndex(tx *bbolt.Tx, bucket []byte, value string, id store.ID) error {
+	if value == "" {
+		return nil
+	}
+	return tx.Bucket(bucket).Put(indexKey(value, id), nil)
+}
+
+// remove deletes a record, ended or not, with everything that points to it.
+func remove(tx *bbolt.Tx, id store.ID) error {
+	raw := tx.Bucket(bucketHeads).Get(id[:])
+	if raw == nil {
+		return nil
+	}
+	_, h, err := decodeHead(raw)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		tx.Bucket(bucketEnds).Delete(endKey(h.End(), id[:])),
+		tx.Bucket(bucketSubjects).Delete(indexKey(h.Subject, id)),
+		tx.Bucket(bucketSIDs).Delete(indexKey(h.SID, id)),
+		tx.Bucket(bucketBlobs).Delete(id[:]),
+		tx.Bucket(bucketHeads).Delete(id[:]),
 	)
 }
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, id store.ID) error {
-	return s.update(ctx, 0, func(tx *bbolt.Tx) (bool, error) {
-		if tx.Bucket(bucketHeads).Get(id[:]) == nil {
-			return false, nil
-		}
-		return true, remove(tx, id[:])
-	})
+	return s.update(ctx, func(tx *bbolt.Tx) error { return remove(tx, id) })
 }
 
-// touchChunk keeps one write transaction short.
-const touchChunk = 1000
-
-// Touch implements store.Store. Up to a thousand records are written together; a failure between two thousands
-// leaves the first ones moved, which a repetition does not hurt.
+// Touch implements store.Store.
 func (s *Store) Touch(ctx context.Context, touches []store.Touch) error {
+	touches = append([]store.Touch(nil), touches...)
+	const chunk = 1000
 	for len(touches) > 0 {
-		part := touches[:min(touchChunk, len(touches))]
+		part := touches[:min(chunk, len(touches))]
 		touches = touches[len(part):]
-		err := s.update(ctx, len(part)*headMin, func(tx *bbolt.Tx) (bool, error) { return s.touch(tx, part) })
+		err := s.update(ctx, func(tx *bbolt.Tx) error {
+			for _, t := range part {
+				if err := touch(tx, t); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return err
 		}
 	}
-	return ctx.Err()
+	return nil
 }
 
-func (s *Store) touch(tx *bbolt.Tx, touches []store.Touch) (wrote bool, err error) {
-	heads := tx.Bucket(bucketHeads)
-	for _, t := range touches {
-		h, err := s.get(tx, t.ID[:])
-		if err != nil || !t.LastActive.After(h.LastActive) {
-			continue
-		}
-		h.LastActive = t.LastActive
-		if err := heads.Put(t.ID[:], h.encode()); err != nil {
-			return false, err
-		}
-		wrote = true
+func touch(tx *bbolt.Tx, t store.Touch) error {
+	version, h, err := get(tx, t.ID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !t.LastActive.After(h.LastActive) {
+		return nil
 	}
-	return wrote, nil
+	if err != nil {
+		return err
+	}
+	if err := tx.Bucket(bucketEnds).Delete(endKey(h.End(), t.ID[:])); err != nil {
+		return err
+	}
+	h.LastActive = t.LastActive
+	return putHead(tx, t.ID, version, h)
 }
 
-// Once implements store.Store. The file holds a hash of the key, so a key may be long and says nothing.
-func (s *Store) Once(ctx context.Context, key string, expires time.Time) (bool, error) {
-	hash := sha256.Sum256([]byte(key))
-	first := false
-	err := s.update(ctx, 0, func(tx *bbolt.Tx) (bool, error) {
+// Once implements store.Store.
+func (s *Store) Once(ctx context.Context, key string, expires time.Time) (first bool, err error) {
+	if key == "" || len(key) > 1024 {
+		return false, errors.New("boltstore: a key has 1 to 1024 bytes")
+	}
+	err = s.update(ctx, func(tx *bbolt.Tx) error {
 		once, ends := tx.Bucket(bucketOnce), tx.Bucket(bucketOnceEnds)
-		first = true // this may run twice
-		if raw := once.Get(hash[:]); len(raw) == timeSize {
-			until := readTime(raw)
+		first = false // a batch may run this twice
+		if raw := once.Get([]byte(key)); len(raw) == 8 {
+			until := time.Unix(0, int64(binary.BigEndian.Uint64(raw))) //nolint:gosec // as written
 			if time.Now().Before(until) {
-				first = false
-				return false, nil
+				return nil
 			}
-			if err := ends.Delete(timeKey(until, hash[:])); err != nil {
-				return false, err
+			if err := ends.Delete(endKey(until, []byte(key))); err != nil {
+				return err
 			}
 		}
-		return true, errors.Join(
-			once.Put(hash[:], appendTime(nil, expires)),
-			ends.Put(timeKey(expires, hash[:]), nil),
-		)
+		first = true
+		at := endKey(expires, []byte(key))
+		return errors.Join(once.Put([]byte(key), at[:8]), ends.Put(at, nil))
 	})
-	return first && err == nil, err
+	if err != nil {
+		return false, err
+	}
+	return first, nil
 }
