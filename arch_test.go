@@ -305,7 +305,7 @@ func TestAPI(t *testing.T) {
 		return
 	}
 	was := strings.Split(string(want), "\n")
-	for _, line := range strings.Split(got, "\n") {
+	for line := range strings.SplitSeq(got, "\n") {
 		if !slices.Contains(was, line) {
 			t.Errorf("new:  %s", line)
 		}

@@ -76,7 +76,7 @@ func wrongHost(r *http.Request) *web.Problem {
 // the clear already, and would go on doing so unseen.
 func (f *frontend) toHTTPS(w http.ResponseWriter, r *http.Request) {
 	if f.gate.Facts(r).Navigation() {
-		http.Redirect(w, r, f.url+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		http.Redirect(w, r, f.url+r.URL.RequestURI(), http.StatusPermanentRedirect) //nolint:gosec // to our own origin
 		return
 	}
 	web.NewProblem(web.CodeHTTPSRequired, "Use https.").Write(w, r)

@@ -162,7 +162,7 @@ func (c *contender) run(length time.Duration, conns int) (sample, error) {
 
 // hammer sends requests over one connection, one after the other, with another session each time.
 func (c *contender) hammer(ctx context.Context, first int) ([]time.Duration, error) {
-	conn, err := net.Dial("tcp", c.address)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +261,7 @@ func start(role string, env ...string) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "-role", role) //nolint:gosec // itself
+	cmd := exec.CommandContext(context.Background(), self, "-role", role) //nolint:gosec // itself
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -286,7 +286,7 @@ func (c *child) stop() {
 
 // login makes a session and returns its Cookie header.
 func login(address string) (string, error) {
-	req, err := http.NewRequest("POST", "http://"+address+"/auth/login", strings.NewReader(`{"username":"ann","password":"pw"}`))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+address+"/auth/login", strings.NewReader(`{"username":"ann","password":"pw"}`))
 	if err != nil {
 		return "", err
 	}
@@ -296,8 +296,8 @@ func login(address string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer res.Body.Close() //nolint:errcheck // only the header matters
-	if res.StatusCode != 200 || len(res.Cookies()) != 1 {
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK || len(res.Cookies()) != 1 {
 		return "", fmt.Errorf("login: %s", res.Status)
 	}
 	return res.Cookies()[0].Name + "=" + res.Cookies()[0].Value, nil

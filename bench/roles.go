@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,7 +19,7 @@ import (
 
 // serveRole is one of the processes: it prints its address and serves until it is killed.
 func serveRole(role string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -71,12 +72,12 @@ func bare(address string) (http.Handler, error) {
 
 type buffers struct{ pool sync.Pool }
 
-func (b *buffers) Get() []byte  { return b.pool.Get().([]byte) } //nolint:forcetypeassert,errcheck // only we put
-func (b *buffers) Put(x []byte) { b.pool.Put(x) }                //nolint:staticcheck // a bench's pool
+func (b *buffers) Get() []byte  { return b.pool.Get().([]byte) }
+func (b *buffers) Put(x []byte) { b.pool.Put(x) } //nolint:staticcheck // a bench's pool
 
 // product is Cloakroom whole, with the demo provider in the same process for the logins.
 func product(self, address string) (http.Handler, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -53,8 +53,10 @@ func probe(ctx context.Context, cfg config.Config, out io.Writer) error {
 	say("store "+cfg.Store, probeStore(cfg))
 	for _, f := range cfg.Frontends {
 		for _, p := range f.Providers {
-			client := oidc.New(oidc.Config{Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
-				ClientAuth: p.ClientAuth, Profile: p.Profile, Scopes: p.Scopes})
+			client := oidc.New(oidc.Config{
+				Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
+				ClientAuth: p.ClientAuth, Profile: p.Profile, Scopes: p.Scopes,
+			})
 			say("provider "+p.Issuer, client.Discover(ctx))
 		}
 		for _, r := range f.Routes {

@@ -49,7 +49,7 @@ func runDemo(ctx context.Context, listen, dir string, out io.Writer) error {
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return usageError{fmt.Errorf("--listen %q: the demo has known passwords and stays on loopback", listen)}
 	}
-	public, err := net.Listen("tcp", listen)
+	public, err := listenOn(ctx, listen)
 	if err != nil {
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
@@ -57,7 +57,7 @@ func runDemo(ctx context.Context, listen, dir string, out io.Writer) error {
 		_, port, _ = net.SplitHostPort(public.Addr().String())
 	}
 	d := &demoServer{url: "http://" + net.JoinHostPort(host, port), dir: filepath.Join(dir, port), public: public}
-	if err := d.prepare(); err != nil {
+	if err := d.prepare(ctx); err != nil {
 		return errors.Join(err, public.Close())
 	}
 	d.greet(out)
@@ -74,7 +74,7 @@ type demoServer struct {
 	quiet            *slog.Logger
 }
 
-func (d *demoServer) prepare() error {
+func (d *demoServer) prepare(ctx context.Context) error {
 	d.quiet = slog.New(slog.DiscardHandler)
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("the demo's state: %w; choose another place with --state", err)
@@ -83,7 +83,7 @@ func (d *demoServer) prepare() error {
 	if err := errors.Join(os.MkdirAll(d.appDir, 0o700), demo.WriteApp(d.appDir)); err != nil {
 		return fmt.Errorf("the demo's app: %w", err)
 	}
-	behind, err := listenBehind(filepath.Join(d.dir, "provider.address"))
+	behind, err := listenBehind(ctx, filepath.Join(d.dir, "provider.address"))
 	if err != nil {
 		return err
 	}
@@ -107,13 +107,13 @@ func (d *demoServer) prepare() error {
 const demoSecret = "demo-client-secret-of-the-demo-provider"
 
 // listenBehind listens where the provider was before: its address is the issuer, and sessions name their issuer.
-func listenBehind(file string) (net.Listener, error) {
-	if raw, err := os.ReadFile(file); err == nil { //nolint:gosec // our own state
-		if ln, err := net.Listen("tcp", strings.TrimSpace(string(raw))); err == nil {
+func listenBehind(ctx context.Context, file string) (net.Listener, error) {
+	if raw, err := os.ReadFile(file); err == nil {
+		if ln, err := listenOn(ctx, strings.TrimSpace(string(raw))); err == nil {
 			return ln, nil
 		}
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := listenOn(ctx, "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// TestMain lets tests run this test binary as the command itself, in a process of its own.
 func TestMain(m *testing.M) {
+	if os.Getenv("CLOAKROOM_RUN_MAIN") == "1" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"cloakroom": main})
 }
 

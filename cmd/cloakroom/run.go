@@ -51,7 +51,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func exitCode(err error, stderr io.Writer) int {
-	var usage usageError
 	var problems config.Problems
 	switch {
 	case err == nil:
@@ -65,7 +64,7 @@ func exitCode(err error, stderr io.Writer) int {
 		return exitFail
 	}
 	fmt.Fprintln(stderr, "cloakroom: "+strings.ReplaceAll(err.Error(), "\n", "; "))
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFail

@@ -79,7 +79,7 @@ func listen(ctx context.Context, listeners []listener, log *slog.Logger) error {
 	failed := make(chan error, len(listeners))
 	var servers []*http.Server
 	for _, l := range listeners {
-		ln, err := net.Listen("tcp", l.address)
+		ln, err := listenOn(ctx, l.address)
 		if err != nil {
 			stopAll(servers, log)
 			return fmt.Errorf("%s listener: %w", l.name, err)
@@ -104,6 +104,11 @@ func listen(ctx context.Context, listeners []listener, log *slog.Logger) error {
 		stopAll(servers, log)
 		return err
 	}
+}
+
+// listenOn listens on a TCP address.
+func listenOn(ctx context.Context, address string) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 }
 
 // newServer bounds what a client may send and how slowly. There is no write time-out: streams may be long.

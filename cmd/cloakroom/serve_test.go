@@ -27,13 +27,6 @@ import (
 	"github.com/cloakroom/cloakroom/internal/idp"
 )
 
-// Tests run this test binary as the command itself, in a process of its own.
-func init() {
-	if os.Getenv("CLOAKROOM_RUN_MAIN") == "1" {
-		main()
-	}
-}
-
 // process is a running `cloakroom serve`.
 type process struct {
 	*exec.Cmd

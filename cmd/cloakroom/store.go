@@ -42,5 +42,5 @@ func openStore(cfg config.Config, log *slog.Logger) (opened, []config.Secret, er
 		}
 		return opened{st, st.Close}, keys, nil
 	}
-	return opened{}, nil, fmt.Errorf("store %q: this version has file:PATH and memory:", cfg.Store)
+	return opened{}, nil, fmt.Errorf("store %q: this version has memory: and file:PATH", cfg.Store)
 }

@@ -145,8 +145,10 @@ func (h *Handler) end(r *http.Request, l *session.Live) error {
 	if err != nil {
 		return err
 	}
-	a := event.Audit{Time: time.Now(), Kind: event.Logout, Frontend: h.Origin, Session: l.Session().Handle,
-		Provider: l.Session().Provider, Revoked: yesNo(revoked)}
+	a := event.Audit{
+		Time: time.Now(), Kind: event.Logout, Frontend: h.Origin, Session: l.Session().Handle,
+		Provider: l.Session().Provider, Revoked: yesNo(revoked),
+	}
 	if info := web.InfoOf(r); info != nil {
 		a.RequestID, a.Client = info.ID, info.Client.String()
 	}

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -24,6 +25,7 @@ type sessions struct {
 func (s *sessions) Lookup(context.Context, session.Ticket) (*session.Live, error) {
 	return nil, s.lookup
 }
+
 func (s *sessions) Fresh(context.Context, *session.Live) (oidc.TokenSet, error) {
 	return oidc.TokenSet{}, s.fresh
 }
@@ -60,9 +62,7 @@ func TestGuard(t *testing.T) {
 	}
 	navFrom := func(site string) map[string]string {
 		m := with("Sec-Fetch-Site", site)
-		for k, v := range nav {
-			m[k] = v
-		}
+		maps.Copy(m, nav)
 		return m
 	}
 	for _, tc := range []struct {

@@ -3,6 +3,7 @@ package idp
 import (
 	_ "embed"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -108,7 +109,7 @@ func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The provider cannot write its state.", http.StatusInternalServerError)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(sessionLife / time.Second)}) //nolint:gosec // http on loopback
+	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(sessionLife / time.Second)})
 	p.log("hosted_login", "ok", u.Username)
 	p.approve(w, r, q, s)
 }
@@ -152,14 +153,12 @@ func (p *Provider) back(w http.ResponseWriter, r *http.Request, q, answer url.Va
 		return
 	}
 	all := u.Query()
-	for name, v := range answer {
-		all[name] = v
-	}
+	maps.Copy(all, answer)
 	all.Set("state", q.Get("state"))
 	all.Set("iss", p.Issuer)
 	u.RawQuery = all.Encode()
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, u.String(), http.StatusSeeOther)
+	http.Redirect(w, r, u.String(), http.StatusSeeOther) //nolint:gosec // checked against the registration
 }
 
 // logout ends the browser's session here (OIDC RP-Initiated Logout 1.0) and goes to a registered address.
@@ -174,7 +173,7 @@ func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1}) //nolint:gosec // as above
+	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
 	p.log("logout", "ok", "")
 	q := r.URL.Query()
 	c, ok := p.client(q.Get("client_id"))
@@ -183,7 +182,7 @@ func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 		p.page(w, http.StatusOK, view{Problem: "You are logged out."})
 		return
 	}
-	http.Redirect(w, r, to, http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // checked against the registration
 }
 
 // view is what the hosted page shows. Without a Query it is only a message.

@@ -131,8 +131,10 @@ func (p *Provider) authMethod(m *metadata) (string, error) {
 			return method, nil
 		}
 	}
-	return "", &Error{Kind: Misconfigured, Act: "discovery", Code: "client_auth",
-		Err: fmt.Errorf("the provider offers %q; this version has client_secret_basic and client_secret_post", m.ClientAuth)}
+	return "", &Error{
+		Kind: Misconfigured, Act: "discovery", Code: "client_auth",
+		Err: fmt.Errorf("the provider offers %q; this version has client_secret_basic and client_secret_post", m.ClientAuth),
+	}
 }
 
 // get fetches a JSON document.
@@ -148,7 +150,7 @@ func (p *Provider) get(ctx context.Context, act, address string, into any) (err 
 	if err != nil {
 		return fmt.Errorf("%s: %w", act, noQuery(err))
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end or given up
+	defer res.Body.Close()
 	call.Status = res.StatusCode
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: status %d", act, res.StatusCode)
@@ -177,8 +179,7 @@ func readAll(r io.Reader) ([]byte, error) {
 
 // noQuery takes the address out of a transport error: what stands in a query is nobody's business.
 func noQuery(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

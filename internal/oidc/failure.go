@@ -69,8 +69,10 @@ func refusal(act string, head answerHead, code, description string) *Error {
 // unreadable is an answer that is no OAuth answer: HTML, nothing, half of one. What happened behind it cannot be
 // known, except that a 429 says that nothing did.
 func unreadable(act string, head answerHead) *Error {
-	e := &Error{Kind: Ambiguous, Act: act, Status: head.status, RetryAfter: head.retryAfter,
-		Err: errors.New("the answer is no OAuth answer")}
+	e := &Error{
+		Kind: Ambiguous, Act: act, Status: head.status, RetryAfter: head.retryAfter,
+		Err: errors.New("the answer is no OAuth answer"),
+	}
 	if head.status == http.StatusTooManyRequests {
 		e.Kind = Transient
 	}

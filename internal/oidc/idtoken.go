@@ -113,8 +113,7 @@ func (p *Provider) verified(ctx context.Context, raw string) (Claims, payload, j
 	}
 	keys, err := p.keys.candidates(ctx, head.KeyID)
 	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			return Claims{}, none, "", e
 		}
 		return Claims{}, none, "", rejected("key")

@@ -6,6 +6,7 @@ package oidc
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -60,7 +61,7 @@ func New(c Config) *Provider {
 // NewHTTPClient makes the client for conversations with providers: time-outs at every step, no redirect (one would
 // send the client secret elsewhere), no retry of a request that may have arrived.
 func NewHTTPClient() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // it is one
+	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 16
 	t.TLSHandshakeTimeout = 5 * time.Second
 	t.ResponseHeaderTimeout = 25 * time.Second
@@ -197,9 +198,7 @@ func (p *Provider) EndSessionURL(l Logout) string {
 	if err != nil {
 		return ""
 	}
-	for name, v := range u.Query() {
-		q[name] = v
-	}
+	maps.Copy(q, u.Query())
 	u.RawQuery = q.Encode()
 	return u.String()
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptrace"
@@ -76,8 +77,7 @@ func (p *Provider) Password(ctx context.Context, r PasswordRequest) (Exchange, e
 	if err == nil {
 		x, err = p.withClaims(ctx, "password", x, Expect{})
 	}
-	var failed *Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*Error](err); ok {
 		failed.Reason = p.profile.reasonOf(failed)
 	}
 	return x, err
@@ -122,8 +122,7 @@ func (p *Provider) Refresh(ctx context.Context, old TokenSet, e Expect) (Exchang
 func (p *Provider) withClaims(ctx context.Context, act string, x Exchange, e Expect) (Exchange, error) {
 	claims, err := p.verify(ctx, x.Tokens.ID, x.Tokens.Access, e)
 	if err != nil {
-		var refused *Error
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*Error](err); ok {
 			refused.Act = act
 		}
 		return Exchange{}, err
@@ -245,19 +244,20 @@ func (p *Provider) post(ctx context.Context, act string, form url.Values, header
 	}
 	c := p.begin(act)
 	defer func() { c.end(err) }()
-	req, err := p.request(endpoint(m), method, form, header)
+	var written atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteHeaderField: func(string, []string) { written.Store(true) },
+	})
+	req, err := p.request(ctx, endpoint(m), method, form)
 	if err != nil {
 		return head, nil, &Error{Kind: Misconfigured, Act: act, Err: err}
 	}
-	var written atomic.Bool
-	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaderField: func(string, []string) { written.Store(true) },
-	}))
+	maps.Copy(req.Header, header)
 	res, err := p.HTTP.Do(req)
 	if err != nil {
 		return head, nil, lost(act, written.Load(), err)
 	}
-	defer res.Body.Close() //nolint:errcheck // read to its end or given up
+	defer res.Body.Close()
 	c.Status = res.StatusCode
 	head = answerHead{res.StatusCode, retryAfter(res.Header.Get("Retry-After"), time.Now())}
 	body, err = readAll(res.Body)
@@ -278,20 +278,17 @@ func lost(act string, written bool, err error) *Error {
 
 // request makes the POST. Its body cannot be replayed: net/http repeats a request on a stale connection only where
 // it can rewind the body, and a grant must never be sent twice.
-func (p *Provider) request(endpoint, method string, form url.Values, header http.Header) (*http.Request, error) {
+func (p *Provider) request(ctx context.Context, endpoint, method string, form url.Values) (*http.Request, error) {
 	if method == "client_secret_post" {
 		form.Set("client_id", p.ClientID)
 		form.Set("client_secret", p.ClientSecret.Reveal())
 	}
 	encoded := form.Encode()
-	req, err := http.NewRequest(http.MethodPost, endpoint, io.NopCloser(strings.NewReader(encoded)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, io.NopCloser(strings.NewReader(encoded)))
 	if err != nil {
 		return nil, err
 	}
 	req.GetBody, req.ContentLength = nil, int64(len(encoded))
-	for name, v := range header {
-		req.Header[name] = v
-	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	if method == "client_secret_basic" { // RFC 6749 section 2.3.1: form-encoded first

@@ -54,7 +54,7 @@ func private(h http.Header, shared bool) {
 	}
 	var keep []string
 	for _, line := range given {
-		for _, part := range strings.Split(line, ",") {
+		for part := range strings.SplitSeq(line, ",") {
 			part = strings.TrimSpace(part)
 			name, _, _ := strings.Cut(strings.ToLower(part), "=")
 			if name == "public" || name == "s-maxage" || name == "private" || part == "" {

@@ -79,7 +79,7 @@ func escapeFault(path string, i int) string {
 	if hi < 0 || lo < 0 {
 		return "it has half an escape"
 	}
-	switch c := byte(hi<<4 | lo); {
+	switch c := byte(hi<<4 | lo); { //nolint:gosec // two hexadecimal digits
 	case c < 0x20 || c == 0x7f:
 		return "it has an encoded control character"
 	case c == '/' || c == '\\':

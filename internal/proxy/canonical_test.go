@@ -101,7 +101,7 @@ func FuzzCanonicalPath(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q was taken and cannot be decoded", path)
 		}
-		for _, seg := range strings.Split(plain[1:], "/") {
+		for seg := range strings.SplitSeq(plain[1:], "/") {
 			name, _, _ := strings.Cut(seg, ";")
 			if name == "." || name == ".." || strings.ContainsAny(seg, "\\\x00\r\n\x7f") {
 				t.Fatalf("%q was taken, and is %q", path, plain)

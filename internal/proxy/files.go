@@ -92,7 +92,7 @@ func hidden(name string) bool {
 	if !fs.ValidPath(strings.TrimSuffix(name, "/")) && name != "" {
 		return true
 	}
-	for _, part := range strings.Split(name, "/") {
+	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") && part != "" && part != ".well-known" {
 			return true
 		}
@@ -158,7 +158,7 @@ func (f *files) variant(r *http.Request, name string) (string, *os.File, fs.File
 // hasEncoding reports whether an encoding is accepted (RFC 9110 section 12.5.3); q=0 is a no.
 func hasEncoding(lines []string, encoding string) bool {
 	for _, line := range lines {
-		for _, part := range strings.Split(line, ",") {
+		for part := range strings.SplitSeq(line, ",") {
 			name, q, _ := strings.Cut(part, ";")
 			if strings.EqualFold(strings.TrimSpace(name), encoding) {
 				q = strings.ReplaceAll(q, " ", "")

@@ -58,7 +58,7 @@ type buffers struct{ pool sync.Pool }
 
 var copyBuffers = &buffers{sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}}
 
-func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) } //nolint:forcetypeassert,errcheck // only we put
+func (b *buffers) Get() []byte  { return *b.pool.Get().(*[]byte) }
 func (b *buffers) Put(x []byte) { b.pool.Put(&x) }
 
 // sending is what the steps of forwarding one request hand on: decided before, used when the outgoing request is

@@ -30,9 +30,11 @@ import (
 type openGate struct{ pass gate.Pass }
 
 func (g openGate) Facts(r *http.Request) gate.Facts { return gate.Facts{Method: r.Method, URL: r.URL} }
+
 func (g openGate) Decide(context.Context, gate.Facts, gate.Requirement) (gate.Pass, *gate.Refusal) {
 	return g.pass, nil
 }
+
 func (g openGate) Renew(_ context.Context, p gate.Pass) (gate.Pass, bool, error) {
 	return p, false, nil
 }

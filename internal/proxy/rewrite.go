@@ -162,7 +162,7 @@ func (p *Proxy) passes(rt *route, name string) bool {
 func connectionNames(h http.Header) map[string]bool {
 	var named map[string]bool
 	for _, line := range h["Connection"] {
-		for _, name := range strings.Split(line, ",") {
+		for name := range strings.SplitSeq(line, ",") {
 			name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
 			if name == "" || name == "Close" || name == "Keep-Alive" || name == "Upgrade" {
 				continue
@@ -178,7 +178,7 @@ func connectionNames(h http.Header) map[string]bool {
 
 func hasToken(lines []string, token string) bool {
 	for _, line := range lines {
-		for _, part := range strings.Split(line, ",") {
+		for part := range strings.SplitSeq(line, ",") {
 			if strings.EqualFold(strings.TrimSpace(part), token) {
 				return true
 			}

@@ -207,7 +207,7 @@ func TestOneRefreshForAll(t *testing.T) {
 			inBubble(t, nil, func(t *testing.T, f *fixture) {
 				ticket, _ := f.login()
 				f.p.delay = 3 * time.Second
-				time.Sleep(61 * time.Second) //nolint:forbidigo // fake time
+				time.Sleep(61 * time.Second)
 				var wait sync.WaitGroup
 				var fine atomic.Int64
 				for i := range 200 {
@@ -242,13 +242,13 @@ func TestRefreshRunsAhead(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
 		f.p.delay = 2 * time.Second
-		time.Sleep(52 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(52 * time.Second)
 		began := time.Now()
 		tokens, err := f.Fresh(t.Context(), l)
 		if err != nil || tokens.Access != "access-1" || time.Since(began) != 0 {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		time.Sleep(3 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(3 * time.Second)
 		if tokens, err = f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-2" {
 			t.Errorf("%v: not refreshed ahead", err)
 		}
@@ -260,7 +260,7 @@ func TestShortTokens(t *testing.T) {
 		f.p.life = 2 * time.Second
 		_, l := f.login()
 		for i := range 100 {
-			time.Sleep(700 * time.Millisecond) //nolint:forbidigo // fake time
+			time.Sleep(700 * time.Millisecond)
 			tokens, err := f.Fresh(t.Context(), l)
 			if err != nil || !time.Now().Before(tokens.Expires) {
 				t.Fatalf("call %d: %v, over by %v", i, err, time.Since(tokens.Expires))
@@ -279,7 +279,7 @@ func TestProviderDownForTenMinutes(t *testing.T) {
 			return oidc.Exchange{}, &oidc.Error{Kind: oidc.Transient}, true
 		}
 		for range 600 {
-			time.Sleep(time.Second) //nolint:forbidigo // fake time
+			time.Sleep(time.Second)
 			tokens, err := f.Fresh(t.Context(), l)
 			var u *Unavailable
 			if err != nil && (!errors.As(err, &u) || u.RetryAfter <= 0) || err == nil && !time.Now().Before(tokens.Expires) {
@@ -295,7 +295,7 @@ func TestProviderDownForTenMinutes(t *testing.T) {
 		f.p.mu.Lock()
 		f.p.fault = nil
 		f.p.mu.Unlock()
-		time.Sleep(2 * time.Minute) //nolint:forbidigo // fake time
+		time.Sleep(2 * time.Minute)
 		if _, err := f.Fresh(t.Context(), l); err != nil || l.Degraded() {
 			t.Errorf("after recovery: %v, degraded %v", err, l.Degraded())
 		}
@@ -330,15 +330,15 @@ func TestAmbiguousAnswers(t *testing.T) {
 				f.p.fault = func(call int) (oidc.Exchange, error, bool) {
 					return oidc.Exchange{}, &oidc.Error{Kind: oidc.Ambiguous}, call == 1
 				}
-				time.Sleep(50 * time.Second) //nolint:forbidigo // fake time
+				time.Sleep(50 * time.Second)
 				if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" {
 					t.Errorf("the old token does not serve: %v", err)
 				}
-				time.Sleep(5 * time.Second) //nolint:forbidigo // fake time
+				time.Sleep(5 * time.Second)
 				if _, err := f.Fresh(t.Context(), l); err != nil {
 					t.Errorf("in its life: %v", err)
 				}
-				time.Sleep(10 * time.Second) //nolint:forbidigo // fake time
+				time.Sleep(10 * time.Second)
 				_, err := f.Fresh(t.Context(), l)
 				if tc.end != "" != errors.Is(err, ErrEnded) {
 					t.Errorf("past its life: %v", err)
@@ -356,7 +356,7 @@ func TestRefusedOnceAndForAll(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		ticket, l := f.login()
 		f.p.dead = true
-		time.Sleep(61 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(61 * time.Second)
 		for range 3 {
 			if _, err := f.Fresh(t.Context(), l); !errors.Is(err, ErrEnded) {
 				t.Errorf("%v", err)
@@ -380,18 +380,18 @@ func TestRefusedOnceAndForAll(t *testing.T) {
 func TestStoreDownAtSave(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		ticket, l := f.login()
-		time.Sleep(50 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(50 * time.Second)
 		f.st.down.Store(true)
 		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" {
 			t.Errorf("%v", err)
 		}
-		time.Sleep(5 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(5 * time.Second)
 		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" {
 			t.Errorf("used before it was saved: %v", err)
 		}
-		time.Sleep(30 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(30 * time.Second)
 		f.st.down.Store(false)
-		time.Sleep(10 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(10 * time.Second)
 		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-2" {
 			t.Errorf("%v", err)
 		}
@@ -423,7 +423,7 @@ func TestAnotherSubjectEndsTheSession(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
 		f.p.change = func(*oidc.Exchange) error { return &oidc.Error{Kind: oidc.Rejected, Code: "subject_changed"} }
-		time.Sleep(61 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(61 * time.Second)
 		if _, err := f.Fresh(t.Context(), l); !errors.Is(err, ErrEnded) {
 			t.Errorf("%v", err)
 		}
@@ -440,19 +440,19 @@ func TestLifetimes(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		f.p.life = 1000 * time.Hour
 		idle, _ := f.login()
-		time.Sleep(24*time.Hour + 30*time.Minute) //nolint:forbidigo // fake time
+		time.Sleep(24*time.Hour + 30*time.Minute)
 		if l, err := f.Lookup(t.Context(), idle); err != nil {
 			t.Errorf("within the slack of the idle end: %v", err)
 		} else {
 			f.Touch(l)
 		}
-		time.Sleep(25*time.Hour + 13*time.Minute) //nolint:forbidigo // fake time
+		time.Sleep(25*time.Hour + 13*time.Minute)
 		if _, err := f.Lookup(t.Context(), idle); !errors.Is(err, ErrEnded) {
 			t.Errorf("idle: %v", err)
 		}
 		used, l := f.login()
 		for range 31 * 24 {
-			time.Sleep(time.Hour) //nolint:forbidigo // fake time
+			time.Sleep(time.Hour)
 			f.Touch(l)
 		}
 		if _, err := f.Lookup(t.Context(), used); !errors.Is(err, ErrEnded) {
@@ -466,7 +466,7 @@ func TestTouchesAreCoalesced(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
 		for range 3 * 3600 {
-			time.Sleep(time.Second) //nolint:forbidigo // fake time
+			time.Sleep(time.Second)
 			f.Touch(l)
 		}
 		if n := f.st.touches.Load(); n < 1 || n > 3 {
@@ -479,16 +479,16 @@ func TestEndRevokesAndStaysEnded(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		ticket, l := f.login()
 		f.p.delay = time.Second
-		time.Sleep(61 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(61 * time.Second)
 		var wait sync.WaitGroup
 		wait.Go(func() { _, _ = f.Fresh(t.Context(), l) }) // a refresh is running
-		time.Sleep(100 * time.Millisecond)                 //nolint:forbidigo // fake time
+		time.Sleep(100 * time.Millisecond)
 		if revoked, err := f.End(t.Context(), l, ReasonLogout); err != nil || !revoked {
 			t.Errorf("%v %v", revoked, err)
 		}
 		wait.Wait()
 		f.Touch(l)
-		time.Sleep(5 * time.Second) //nolint:forbidigo // fake time
+		time.Sleep(5 * time.Second)
 		if _, err := f.Lookup(t.Context(), ticket); !errors.Is(err, ErrEnded) {
 			t.Errorf("came back: %v", err)
 		}

@@ -271,8 +271,10 @@ func (d *driver) save() stepEvent {
 		l.open = &o
 		l.mu.Unlock()
 		t := o.tokens
-		return saved{now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
-			lead: leadOf(t.Expires.Sub(t.Obtained), rand.Float64())} //nolint:gosec // jitter
+		return saved{
+			now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
+			lead: leadOf(t.Expires.Sub(t.Obtained), rand.Float64()), //nolint:gosec // jitter
+		}
 	case errors.Is(err, store.ErrConflict):
 		return unsaved{now: now, why: conflict}
 	case errors.Is(err, store.ErrNotFound):
@@ -305,8 +307,10 @@ func (d *driver) load() stepEvent {
 		return reread{now: now, failed: errors.Is(err, errNewer), gone: !errors.Is(err, errNewer), jitter: jitter}
 	}
 	t := d.loaded.tokens
-	return reread{now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
-		lead: leadOf(t.Expires.Sub(t.Obtained), jitter)}
+	return reread{
+		now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
+		lead: leadOf(t.Expires.Sub(t.Obtained), jitter),
+	}
 }
 
 // publish lets callers use what was saved. An ID token of somebody else ends the session now that nothing is lost.

@@ -143,7 +143,7 @@ type world struct {
 }
 
 func simulate(seed uint64) string {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: t0, s: minute(), issued: 1, stored: 1, shown: map[int]int{}, lostOnce: map[int]bool{}} //nolint:gosec // replayable on purpose
+	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: t0, s: minute(), issued: 1, stored: 1, shown: map[int]int{}, lostOnce: map[int]bool{}}
 	w.reuse = []Reuse{{}, {kind: reuseNone}, {kind: reuseWindow, window: 30 * time.Second}}[w.rng.IntN(3)]
 	w.s.reuse, w.s.rotates = w.reuse, w.reuse.kind == reuseUnknown
 	for range 60 {
@@ -213,15 +213,15 @@ func (w *world) do(e effect) string {
 
 // present is the provider: it gives, refuses what was used, loses answers, or is down.
 func (w *world) present() string {
-	token := int(w.s.generation) //nolint:gosec // small
+	token := int(w.s.generation)
 	if w.gone {
 		return "presented for an ended session"
 	}
-	switch n := w.rng.IntN(10); {
-	case n == 0: // down before anything was written
+	switch n := w.rng.IntN(10); n {
+	case 0: // down before anything was written
 		w.feed(failed{now: w.now, outcome: transient, jitter: 0.5})
 		return ""
-	case n == 1: // written, and the answer lost; the token may be spent
+	case 1: // written, and the answer lost; the token may be spent
 		w.shown[token]++
 		w.lostOnce[token] = true
 		if w.rng.IntN(2) == 0 {

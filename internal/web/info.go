@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -61,8 +62,8 @@ func NewInfo(r *http.Request, trusted []netip.Prefix) *Info {
 	if host != "" {
 		info.Host = strings.ToLower(host)
 	}
-	for i := len(hops) - 1; i >= 0; i-- {
-		addr, ok := parseHop(hops[i])
+	for _, hop := range slices.Backward(hops) {
+		addr, ok := parseHop(hop)
 		if !ok {
 			break
 		}
@@ -84,9 +85,9 @@ func forwarded(h http.Header) (hops []string, proto, host string) {
 		return hops, strings.ToLower(last(h.Values("X-Forwarded-Proto"))), last(h.Values("X-Forwarded-Host"))
 	}
 	for _, line := range h.Values("Forwarded") {
-		for _, element := range strings.Split(line, ",") {
+		for element := range strings.SplitSeq(line, ",") {
 			proto, host = "", ""
-			for _, pair := range strings.Split(element, ";") {
+			for pair := range strings.SplitSeq(element, ";") {
 				name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
 				value = strings.Trim(value, `"`)
 				switch strings.ToLower(name) {

@@ -40,7 +40,7 @@ func plainPath(p string) bool {
 	if strings.Contains(p, "//") {
 		return false
 	}
-	for _, seg := range strings.Split(p, "/") {
+	for seg := range strings.SplitSeq(p, "/") {
 		name, _, _ := strings.Cut(seg, ";")
 		if name == "." || name == ".." {
 			return false

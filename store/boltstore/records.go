@@ -50,7 +50,7 @@ func decodeHead(b []byte) (version uint64, h store.Head, err error) {
 
 // endKey is a key that sorts by time.
 func endKey(end time.Time, suffix []byte) []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(suffix)), uint64(max(0, end.UnixNano()))) //nolint:gosec // not negative
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(suffix)), uint64(max(0, end.UnixNano())))
 	return append(b, suffix...)
 }
 
