@@ -16,6 +16,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/admin"
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/limit"
+	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/internal/session"
@@ -91,6 +92,11 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
+	for _, f := range h.frontends {
+		for _, p := range f.providers {
+			h.wait.Go(func() { greet(ctx, p) })
+		}
+	}
 	if p, ok := st.(store.Pruner); ok {
 		h.wait.Go(func() { prune(ctx, p, o.Log) })
 	}
@@ -144,6 +150,17 @@ func (h *Handler) sink(cfg config.Config, o Options) event.Sink {
 		}
 		if o.OnEvent != nil {
 			o.OnEvent(e)
+		}
+	}
+}
+
+// greet asks a provider who it is until it answers, so that the operator's /readyz knows before anybody logs in.
+func greet(ctx context.Context, p *oidc.Provider) {
+	for p.Discover(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Second):
 		}
 	}
 }

@@ -290,6 +290,12 @@ func TestProviderDownAtStart(t *testing.T) {
 	})
 	r := newRigWith(t, p, nil, func(c *config.Config) { c.Store = "memory:" })
 	b := r.browser()
+	for deadline := time.Now().Add(5 * time.Second); httpGet(t, r.h.Admin(), "/readyz").json(t)["status"] != "degraded"; {
+		if time.Now().After(deadline) {
+			t.Fatal("/readyz does not notice")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 	if a := b.navigate("/auth/login/redirect"); a.StatusCode != 503 || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", a.StatusCode, a.body)
 	}

@@ -30,7 +30,7 @@ func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool
 		return false, nil
 	}
 	if running != nil {
-		settle(running)
+		waitFor(running)
 	}
 	s := l.Session()
 	l.mu.Lock()
@@ -41,7 +41,7 @@ func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool
 	return revoked, nil
 }
 
-func settle(f *flight) {
+func waitFor(f *flight) {
 	timer := time.NewTimer(settleTime)
 	defer timer.Stop()
 	select {
@@ -79,6 +79,7 @@ func (m *Manager) EndHandle(ctx context.Context, handle, reason string) error {
 	if err := m.Store.Delete(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return &Unavailable{Err: err}
 	}
+	m.forget(id)
 	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: handle, Reason: reason, Revoked: "no"})
 	return nil
 }

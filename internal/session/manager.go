@@ -47,9 +47,10 @@ type Manager struct {
 
 // loading is a record that is being loaded; others wait for it.
 type loading struct {
-	done chan struct{}
-	live *Live
-	err  error
+	done  chan struct{}
+	live  *Live
+	err   error
+	ended bool // the session ended meanwhile: what was loaded must not be kept. Guarded by Manager.mu
 }
 
 // NewManager makes a manager and starts writing activity in the background.
@@ -108,10 +109,8 @@ func (m *Manager) load(ctx context.Context, id store.ID, t Ticket) (*Live, error
 		m.work.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTime)
 			defer cancel()
-			c.live, c.err = m.read(ctx, id, t)
-			m.mu.Lock()
-			delete(m.loading, id)
-			m.mu.Unlock()
+			live, err := m.read(ctx, id, t)
+			c.live, c.err = m.settle(id, c, live, err)
 			close(c.done)
 		})
 	}
@@ -122,6 +121,22 @@ func (m *Manager) load(ctx context.Context, id store.ID, t Ticket) (*Live, error
 	case <-ctx.Done():
 		return nil, &Unavailable{Err: ctx.Err()}
 	}
+}
+
+// settle keeps what was loaded, unless the session ended while it was on its way.
+func (m *Manager) settle(id store.ID, c *loading, l *Live, err error) (*Live, error) {
+	m.mu.Lock()
+	delete(m.loading, id)
+	ended := c.ended
+	if err == nil && !ended {
+		m.Cache.put(id, l) // under the lock: an end that comes now takes it out again
+	}
+	m.mu.Unlock()
+	if err != nil || !ended {
+		return l, err
+	}
+	l.finish()
+	return nil, ErrEnded
 }
 
 // storeTime bounds one call to the store.
@@ -137,7 +152,10 @@ func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error
 		return nil, &Unavailable{Err: err}
 	}
 	l := m.held(id)
-	if l == nil || l.over.Load() {
+	if l != nil && l.over.Load() {
+		return nil, ErrEnded // it ended while the record was on its way
+	}
+	if l == nil {
 		o, err := m.decode(rec, t)
 		if err != nil {
 			return nil, m.unreadable(ctx, rec, err)
@@ -155,7 +173,6 @@ func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error
 		}
 		return nil, ErrEnded
 	}
-	m.Cache.put(id, l)
 	return l, nil
 }
 
@@ -221,10 +238,20 @@ func (m *Manager) held(id store.ID) *Live {
 
 // forget takes a session out of memory that is not in the store any more, and closes what hangs on it.
 func (m *Manager) forget(id store.ID) {
-	m.Cache.drop(id)
+	m.overtake(id)
 	if l := m.held(id); l != nil {
 		l.finish()
 	}
+}
+
+// overtake takes an ended session out of the cache, and tells a load that is under way.
+func (m *Manager) overtake(id store.ID) {
+	m.mu.Lock()
+	if c := m.loading[id]; c != nil {
+		c.ended = true
+	}
+	m.mu.Unlock()
+	m.Cache.drop(id)
 }
 
 // finish marks the session over, once.
@@ -232,7 +259,7 @@ func (l *Live) finish() (first bool) {
 	if !l.over.CompareAndSwap(false, true) {
 		return false
 	}
-	l.manager.Cache.drop(l.id)
+	l.manager.overtake(l.id)
 	l.mu.Lock()
 	l.state, _ = step(l.state, ended{now: time.Now()})
 	l.mu.Unlock()

@@ -90,6 +90,7 @@ type flaky struct {
 	down    atomic.Bool
 	saves   atomic.Int64
 	touches atomic.Int64
+	loaded  func() // called when a record was read and is not handed back yet
 }
 
 func (f *flaky) Touch(ctx context.Context, touches []store.Touch) error {
@@ -103,7 +104,11 @@ func (f *flaky) Load(ctx context.Context, id store.ID) (store.Record, error) {
 	if f.down.Load() {
 		return store.Record{}, errDown
 	}
-	return f.Store.Load(ctx, id)
+	rec, err := f.Store.Load(ctx, id)
+	if f.loaded != nil {
+		f.loaded()
+	}
+	return rec, err
 }
 
 func (f *flaky) Save(ctx context.Context, r store.Record) (uint64, error) {
@@ -503,6 +508,52 @@ func TestEndRevokesAndStaysEnded(t *testing.T) {
 			t.Errorf("%d records are left", len(page.Records))
 		}
 	})
+}
+
+// A session that ends while its record is on its way from the store is not kept by who was loading it.
+func TestEndOvertakesALoad(t *testing.T) {
+	for name, held := range map[string]bool{"by handle": false, "by its Live": true} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, f *fixture) {
+				ticket, live := f.login()
+				handle := live.Session().Handle
+				o := f.Options
+				o.Cache = NewCache(1 << 20)
+				m := f.manager(o) // has nothing in memory
+				var l *Live
+				if held {
+					var err error
+					if l, err = m.Lookup(t.Context(), ticket); err != nil {
+						t.Fatal(err)
+					}
+					m.Cache.drop(l.id)
+				}
+				var began atomic.Bool
+				f.st.loaded = func() {
+					if began.Swap(true) {
+						return
+					}
+					var err error
+					if held {
+						_, err = m.End(t.Context(), l, ReasonLogout)
+					} else {
+						err = m.EndHandle(t.Context(), handle, ReasonLogout)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				for i := range 2 {
+					if _, err := m.Lookup(t.Context(), ticket); !errors.Is(err, ErrEnded) {
+						t.Errorf("lookup %d: %v", i, err)
+					}
+				}
+				if err := m.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
 
 func TestRenew(t *testing.T) {

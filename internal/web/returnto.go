@@ -29,7 +29,7 @@ func ReturnTo(s string) (string, bool) {
 	}
 	out := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery, Fragment: u.Fragment, RawFragment: u.RawFragment}
 	rebuilt := out.String()
-	if len(rebuilt) < 1 || rebuilt[0] != '/' || strings.HasPrefix(rebuilt, "//") {
+	if len(rebuilt) < 1 || len(rebuilt) > maxReturnTo || rebuilt[0] != '/' || strings.HasPrefix(rebuilt, "//") {
 		return "", false
 	}
 	return rebuilt, true
