@@ -68,7 +68,12 @@ export class Recorder {
     }
   }
 
-  async settled() { while (this.pending.size > 0) await Promise.race([Promise.all(this.pending), new Promise((done) => { setTimeout(done, 2000); })]); }
+  // settled waits for what is on its way, but not for ever: a page that was left gives its bodies to nobody. Chromium's
+  // network log has their bytes all the same.
+  async settled() {
+    await Promise.race([Promise.all(this.pending), new Promise((done) => { setTimeout(done, 700); })]);
+    this.pending.clear();
+  }
 }
 
 const flat = (headers) => headers.map(({ name, value }) => `${name}: ${value}`).join('\n');

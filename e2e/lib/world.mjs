@@ -8,22 +8,18 @@ import { Client } from './http.mjs';
 import { freePort } from './net.mjs';
 import { CLIENT, startProvider, USERS } from './op.mjs';
 import { Child, ROOT, workDir } from './process.mjs';
-import { startDemo } from './demo.mjs';
+import { demoLogin, demoLogout, startDemoProvider } from './demo.mjs';
 
 // The suite runs once per provider: the certified third-party one, and the demo's own.
 export const PROVIDERS = (process.env.E2E_PROVIDERS ?? 'certified,demo').split(',');
 
 // startWorld(kind, {name, accessLife, accessFormat, plain, login}) starts one. plain: http on loopback instead of https.
-export function startWorld(kind, options) {
-  return kind === 'demo' ? startDemo(options) : startCertified(options);
-}
-
-async function startCertified({ name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false }) {
+export async function startWorld(kind, { name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false }) {
   const dir = workDir(name);
   const certs = makeCerts(dir);
   const port = await freePort();
   const origin = plain ? `http://127.0.0.1:${port}` : `https://app.test:${port}`;
-  const provider = await startProvider({ certs, app: origin, accessLife, accessFormat });
+  const provider = await (kind === 'demo' ? startDemoProvider : startProvider)({ certs, app: origin, accessLife, accessFormat });
   provider.state.down = providerDown;
   const api = await startAPI({ valid: provider.valid });
   const config = path.join(dir, 'cloakroom.yaml');
@@ -36,7 +32,7 @@ async function startCertified({ name, accessLife = 300, accessFormat = 'opaque',
   };
   await child.start(ready);
   return {
-    kind: 'certified', origin, dir, accessLife, certs, provider, api, child, client, users: USERS, secure: !plain,
+    kind, origin, dir, accessLife, certs, provider, api, child, client, users: USERS, secure: !plain,
     cookie: plain ? `cloakroom-${port}` : '__Host-Http-cloakroom',
     secrets: () => provider.secrets,
     // arrived counts what reached the API, and state what changed at the provider.
@@ -45,7 +41,8 @@ async function startCertified({ name, accessLife = 300, accessFormat = 'opaque',
     refreshes: async () => provider.counts.refresh_token ?? 0,
     logs: () => child.output,
     restart: () => child.start(ready),
-    hostedLogin, hostedLogout,
+    hostedLogin: kind === 'demo' ? demoLogin : hostedLogin,
+    hostedLogout: kind === 'demo' ? demoLogout : hostedLogout,
     close: async () => {
       await child.stop();
       await api.close();
@@ -70,7 +67,7 @@ function configuration({ dir, port, origin, provider, api, certs, plain, fronten
 ${plain ? '' : `tls: {cert_file: ${q(certs.certFile)}, key_file: ${q(certs.keyFile)}}`}
 admin: {listen: ""}
 store: ${q(`file:${path.join(dir, 'sessions.db')}`)}
-limits: {per_account: 100000/1m, per_address: 100000/1m, per_provider: 100000/1m}
+limits: {per_account: 100000/1m, per_address: 100000/1m}
 log: {requests: all, format: json}
 frontends:
   - url: ${q(origin)}

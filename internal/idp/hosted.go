@@ -31,6 +31,15 @@ func (p *Provider) cookieName() string {
 
 const sessionLife = 8 * time.Hour
 
+// cookie is the session cookie. Over https it goes along in frames of other sites, too, as silent login needs.
+func (p *Provider) cookie(value string, maxAge int) *http.Cookie {
+	c := &http.Cookie{Name: p.cookieName(), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: maxAge}
+	if strings.HasPrefix(p.Issuer, "https:") {
+		c.Secure, c.SameSite = true, http.SameSiteNoneMode
+	}
+	return c
+}
+
 // authorize is the authorization endpoint: a redirect back if the person is logged in here, else the login page.
 func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
@@ -109,7 +118,7 @@ func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The provider cannot write its state.", http.StatusInternalServerError)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(sessionLife / time.Second)})
+	http.SetCookie(w, p.cookie(value, int(sessionLife/time.Second)))
 	p.log("hosted_login", "ok", u.Username)
 	p.approve(w, r, q, s)
 }
@@ -129,6 +138,7 @@ func (p *Provider) current(r *http.Request) (session, bool) {
 // approve goes back with a code.
 func (p *Provider) approve(w http.ResponseWriter, r *http.Request, q url.Values, s session) {
 	value := secret("code_")
+	p.witness("authorization code", value)
 	p.mu.Lock()
 	p.state.Codes[hash(value)] = code{
 		Client: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), Challenge: q.Get("code_challenge"), Nonce: q.Get("nonce"),
@@ -173,7 +183,7 @@ func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	http.SetCookie(w, &http.Cookie{Name: p.cookieName(), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: -1})
+	http.SetCookie(w, p.cookie("", -1))
 	p.log("logout", "ok", "")
 	q := r.URL.Query()
 	c, ok := p.client(q.Get("client_id"))

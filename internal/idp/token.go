@@ -22,6 +22,8 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	p.witness("code verifier", form.Get("code_verifier"))
+	p.witness("password", form.Get("password"))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	grant := form.Get("grant_type")
@@ -150,11 +152,13 @@ func (p *Provider) newFamily(c Client, subject, scope string) (*family, string) 
 // issue makes the next token set of a family.
 func (p *Provider) issue(f *family, id, nonce string) (map[string]any, error) {
 	at := secret("at_")
+	p.witness("access token", at)
 	p.state.Access[hash(at)] = access{Family: id, Ends: time.Now().Add(p.AccessTokenLife)}
 	answer := map[string]any{"access_token": at, "token_type": "Bearer", "expires_in": int(p.AccessTokenLife / time.Second), "scope": f.Scope}
 	scopes := strings.Fields(f.Scope)
 	if contains(scopes, "offline_access") {
 		rt := secret("rt_")
+		p.witness("refresh token", rt)
 		f.Current = hash(rt)
 		p.state.Refresh[f.Current] = id
 		answer["refresh_token"] = rt
@@ -164,6 +168,7 @@ func (p *Provider) issue(f *family, id, nonce string) (map[string]any, error) {
 		if err != nil {
 			return nil, err
 		}
+		p.witness("ID token", token)
 		answer["id_token"] = token
 	}
 	return answer, nil
