@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/cloakroom/cloakroom/config"
@@ -105,9 +106,21 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	}
 	var err error
 	f.proxy, err = proxy.New(proxy.Options{
-		Routes: cfg.Routes, Gate: f.gate, Frontend: cfg.URL, Cookies: cookies, Events: s.events, Page: f.page,
+		Routes: cfg.Routes, Gate: f.gate, Frontend: cfg.URL, Providers: origins(cfg.Providers),
+		Cookies: cookies, Events: s.events, Page: f.page,
 	})
 	return err
+}
+
+// origins are where the providers are.
+func origins(providers []config.Provider) []string {
+	var list []string
+	for _, p := range providers {
+		if u, err := url.Parse(p.Issuer); err == nil {
+			list = append(list, u.Scheme+"://"+u.Host)
+		}
+	}
+	return list
 }
 
 // needsUserToken reports whether a session without an access token is of no use.

@@ -33,6 +33,7 @@ type op struct {
 	secrets  []string // every token value that was issued
 	n        int
 	sub      string
+	sso      bool // the browser is logged in here: prompt=none succeeds
 	delay    time.Duration
 	// tamper changes header and claims of the next ID tokens; signer replaces the signature.
 	tamper func(header, claims map[string]any)
@@ -109,7 +110,7 @@ func (p *op) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := url.Values{"state": q["state"], "iss": {p.URL}}
-	if q.Get("prompt") == "none" {
+	if q.Get("prompt") == "none" && !p.sso {
 		a.Set("error", "login_required")
 	} else {
 		p.with(func() {

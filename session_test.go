@@ -146,6 +146,12 @@ func TestSilentLogin(t *testing.T) {
 	if a.StatusCode != 200 || !strings.Contains(a.Header.Get("Content-Security-Policy"), "frame-ancestors 'self'") {
 		t.Errorf("in a frame: %d %v", a.StatusCode, a.Header)
 	}
+	b.op.with(func() { b.op.sso = true })
+	start = b.do(b.request("GET", "/auth/login/silent", nil, framed...))
+	at = b.do(b.request("GET", start.Header.Get("Location"), nil))
+	if a := b.arrive(at.Header.Get("Location")); a.StatusCode != 200 || !strings.Contains(a.body, `data-authenticated="true"`) || !b.authenticated() {
+		t.Errorf("in a frame, known at the provider: %d %s", a.StatusCode, a.body)
+	}
 	if a := b.do(b.request("GET", "/auth/login/silent", nil, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe")); a.StatusCode != 403 {
 		t.Errorf("another site's frame: %d", a.StatusCode)
 	}

@@ -43,7 +43,8 @@ suite('logout', {}, (s) => {
     assert.match(body.logout_url, /^\/auth\/logout\/continue(\?|$)/);
     await page.evaluate((u) => { location.href = u; }, body.logout_url);
     await s.world.hostedLogout(page);
-    await page.waitForURL((url) => url.origin === s.world.origin);
+    await page.waitForURL(`${s.world.origin}/`);
+    await page.waitForLoadState();
     assert.equal((await session(page)).authenticated, false);
     // the provider forgot the user, too
     await page.goto('/auth/login/silent');

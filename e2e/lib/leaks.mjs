@@ -33,14 +33,20 @@ function allowed({ where, url, text }, what, form, app) {
   if (what === 'authorization code') {
     // from the provider's answer into the callback's URL; nothing of ours may hand it on
     if (!ours) return where === 'response headers' || where === 'response body';
-    return path.startsWith('/auth/callback') && where === 'request url';
+    return path.startsWith('/auth/callback') && (['request url', 'address'].includes(where) || target(where, text, form)) ||
+      path.startsWith('/auth/assets/') && where === 'request headers'; // the Referer of the page that says what went wrong
   }
   if (what === 'ID token') {
     const hint = text.includes(`id_token_hint=${form}`) && text.split(form).length === 2;
     if (ours) return path === '/auth/logout/continue' && where === 'response headers' && hint;
-    return hint && (where === 'request url' || where === 'address');
+    return hint && (where === 'request url' || where === 'address' || target(where, text, form) || where === 'request headers'); // its own Referer
   }
   return false;
+}
+
+// target: HTTP/2 writes the URL of a request as the pseudo header :path, which is the one place in the block.
+function target(where, text, form) {
+  return where === 'request headers' && text.split(form).length === 2 && text.split('\n').some((line) => line.startsWith(':path: ') && line.includes(form));
 }
 
 function around(text, form) {

@@ -38,7 +38,7 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
   op.registerGrantType('password', passwordGrant(op, errors, accessFormat === 'jwt' && (() => resourceServer(state))), ['username', 'password', 'scope']);
 
   op.use(async (ctx, next) => {
-    if (state.down) { ctx.status = 503; ctx.body = 'down'; return; }
+    if (state.down) { ctx.status = 503; ctx.body = { error: 'temporarily_unavailable' }; return; }
     const token = ctx.path === '/token';
     if (token && state.tokenDelay) await delay(state.tokenDelay);
     await next();

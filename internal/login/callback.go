@@ -127,6 +127,9 @@ func (h *Handler) end(r *http.Request, p Provider, tx transaction, a answer) fun
 		return h.declined(tx, a.failure)
 	}
 	expect := oidc.Expect{Nonce: tx.Nonce, MaxAge: tx.MaxAge, ACRValues: tx.ACRValues}
+	if tx.Again { // max_age=0 asks for a login that is newer than the question (OIDC Core section 3.1.2.1)
+		expect.MaxAge = max(time.Since(tx.Started), time.Second)
+	}
 	exchange, err := p.Client.Exchange(ctx, a.code, tx.Verifier, h.redirectURI(p), expect)
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {

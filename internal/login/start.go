@@ -27,6 +27,7 @@ type transaction struct {
 	Prompt    string        `json:"pr,omitempty"`
 	ACRValues string        `json:"a,omitempty"`
 	MaxAge    time.Duration `json:"ma,omitempty"`
+	Again     bool          `json:"ag,omitempty"` // the person must log in anew
 	// The browser's session at the start: a Strict ticket is not sent to the callback.
 	Handle  string `json:"h,omitempty"`
 	OldIss  string `json:"oi,omitempty"`
@@ -173,7 +174,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request, a ask) {
 		Mode: a.mode, Prompt: a.prompt, ACRValues: a.acrValues,
 	}
 	if n, err := strconv.Atoi(a.maxAge); err == nil {
-		tx.MaxAge = time.Duration(n) * time.Second
+		tx.MaxAge, tx.Again = time.Duration(n)*time.Second, n == 0
 	}
 	request := oidc.AuthRequest{
 		RedirectURI: h.redirectURI(a.provider), State: tx.ID, Nonce: tx.Nonce, Verifier: tx.Verifier,

@@ -1,8 +1,10 @@
 package oidc
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +19,7 @@ func (e *Error) Error() string {
 		parts = append(parts, e.Code)
 	}
 	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
+		parts = append(parts, printable(e.Err.Error()))
 	}
 	return strings.Join(parts, ": ")
 }
@@ -29,11 +31,10 @@ func IsKind(err error, k Kind) bool {
 }
 
 // kinds says what OAuth and OpenID Connect error codes mean for a grant (RFC 6749 section 5.2, OIDC Core 3.1.2.6,
-// RFC 9470, OAuth for First-Party Applications).
+// RFC 8707, RFC 9470, OAuth for First-Party Applications). access_denied is a no to a login, but at a refresh it has
+// no fixed meaning: some providers say it of a wrong client secret.
 var kinds = map[string]Kind{
 	"invalid_grant":              Definitive,
-	"access_denied":              Definitive,
-	"invalid_user_password":      Definitive,
 	"mfa_required":               StepUp,
 	"interaction_required":       StepUp,
 	"login_required":             StepUp,
@@ -43,8 +44,6 @@ var kinds = map[string]Kind{
 	"temporarily_unavailable":    Transient,
 	"server_error":               Transient,
 	"slow_down":                  Transient,
-	"too_many_requests":          Transient,
-	"too_many_attempts":          Transient,
 	"invalid_client":             Misconfigured,
 	"unauthorized_client":        Misconfigured,
 	"unsupported_grant_type":     Misconfigured,
@@ -53,39 +52,119 @@ var kinds = map[string]Kind{
 	"invalid_target":             Misconfigured,
 }
 
-// refusal is an answer with an OAuth error code. An unknown code ends nobody's session: it is the operator's to
-// look at.
-func refusal(act string, head answerHead, code, description string) *Error {
-	e := &Error{Kind: Misconfigured, Act: act, Status: head.status, Code: code, Description: description, RetryAfter: head.retryAfter}
-	if k, ok := kinds[code]; ok {
-		e.Kind = k
+// refusal is an answer of a token or revocation endpoint that is no success.
+func (p *Provider) refusal(act string, a answer, o object) *Error {
+	e := &Error{Act: act, Status: a.status, RetryAfter: a.retryAfter}
+	e.Code, e.Description = codeOf(o, a.status), describe(o)
+	e.numbers = numbersOf(o)
+	if e.Code == "" {
+		e.Err = errors.New("the answer is no OAuth answer")
 	}
-	if head.status == http.StatusTooManyRequests {
+	e.Kind = kindOf(e)
+	if r, ok := p.profile.ruleFor(e); ok {
+		e.Kind, e.Reason = r.kind, r.reason
+	}
+	if a.status == http.StatusTooManyRequests {
 		e.Kind = Transient
 	}
 	return e
 }
 
-// unreadable is an answer that is no OAuth answer: HTML, nothing, half of one. What happened behind it cannot be
-// known, except that a 429 says that nothing did.
-func unreadable(act string, head answerHead) *Error {
-	e := &Error{
-		Kind: Ambiguous, Act: act, Status: head.status, RetryAfter: head.retryAfter,
-		Err: errors.New("the answer is no OAuth answer"),
+// kindOf is the meaning of an error by the standards. What has no OAuth code may have come from anywhere, after the
+// grant was spent; only 401 and 429 say that it was not. A code nobody knows ends nobody's session.
+func kindOf(e *Error) Kind {
+	k, known := kinds[e.Code]
+	switch {
+	case known && k == Misconfigured && e.Status >= 500:
+		return Transient
+	case known:
+		return k
+	case e.Code == "access_denied" && e.Act != actRefresh:
+		return Definitive
+	case e.Status == http.StatusUnauthorized:
+		return Misconfigured
+	case e.Code != "" && e.Status >= 400 && e.Status < 500:
+		return Misconfigured
 	}
-	if head.status == http.StatusTooManyRequests {
-		e.Kind = Transient
+	return Ambiguous
+}
+
+// codeOf is the error code of an answer: error, or code, the other shape of an error at Auth0. What cannot be a code
+// (RFC 6749 section 5.2, and no space: frameworks write "Bad Gateway" there) is none.
+func codeOf(o object, status int) string {
+	m := &members{object: o}
+	code := m.text("error")
+	if !o.has("error") && status != http.StatusOK {
+		code = m.text("code")
 	}
-	return e
+	if len(code) > 64 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/-") != "" {
+		return ""
+	}
+	return code
+}
+
+func describe(o object) string {
+	m := &members{object: o}
+	if s := m.text("error_description"); s != "" {
+		return printable(s)
+	}
+	return printable(m.text("description"))
+}
+
+// numbersOf reads error_codes, with which Entra ID says more than with its error.
+func numbersOf(o object) (n []int) {
+	if json.Unmarshal(o["error_codes"], &n) != nil {
+		return nil
+	}
+	return n
+}
+
+// secretFields are the members of our forms that no log may hold, should a provider echo them.
+var secretFields = []string{"password", "code", "code_verifier", "refresh_token", "token"}
+
+// conceal takes out of an error what the provider echoed of our secrets.
+func (p *Provider) conceal(err error, form url.Values) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	_, known := kinds[e.Code]
+	secrets := []string{p.ClientSecret.Reveal()}
+	for _, name := range secretFields {
+		secrets = append(secrets, form.Get(name))
+	}
+	for _, v := range secrets {
+		if v == "" {
+			continue
+		}
+		if !known && strings.Contains(e.Code, v) {
+			e.Code = "concealed"
+		}
+		if strings.Contains(e.Description, v) {
+			e.Description = ""
+		}
+	}
+	return err
 }
 
 // retryAfter reads the header (RFC 9110 section 10.2.3), bounded to an hour.
 func retryAfter(s string, now time.Time) time.Duration {
 	var d time.Duration
 	if n, err := strconv.Atoi(strings.TrimSpace(s)); err == nil {
-		d = time.Duration(min(n, 3600)) * time.Second
+		d = time.Duration(max(0, min(n, 3600))) * time.Second
 	} else if at, err := http.ParseTime(s); err == nil {
 		d = at.Sub(now)
 	}
 	return max(0, min(d, time.Hour))
+}
+
+// printable cuts a provider's words to what may stand in a log.
+func printable(s string) string {
+	out := make([]byte, 0, 200)
+	for i := 0; i < len(s) && len(out) < 200; i++ {
+		if c := s[i]; c >= 0x20 && c < 0x7f {
+			out = append(out, c)
+		}
+	}
+	return string(out)
 }

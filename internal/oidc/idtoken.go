@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/subtle"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -31,23 +33,45 @@ func rejected(rule string) *Error { return &Error{Kind: Rejected, Act: "id_token
 
 // verify checks an ID token by OIDC Core section 3.1.3.7, every rule, the signature always.
 func (p *Provider) verify(ctx context.Context, raw, access string, e Expect) (Claims, error) {
-	c, payload, alg, err := p.verified(ctx, raw)
+	jws, err := p.parseIDToken(raw)
 	if err != nil {
 		return Claims{}, err
 	}
-	if err := p.judge(c, e); err != nil {
+	head := jws.Signatures[0].Protected
+	keys, err := p.keysFor(ctx, head.KeyID)
+	if errors.Is(err, errNoKey) {
+		return Claims{}, rejected("key")
+	}
+	if err != nil {
 		return Claims{}, err
 	}
-	if h := payload.AtHash; h != "" && h != accessHash(alg, access) {
+	body, ok := open(jws, keys, head.Algorithm)
+	if !ok {
+		return Claims{}, rejected("signature")
+	}
+	c, err := parseClaims(body)
+	if err != nil {
+		return Claims{}, err
+	}
+	if rule := p.broken(c, e, time.Now()); rule != "" {
+		return Claims{}, rejected(rule)
+	}
+	if c.hash != "" && subtle.ConstantTimeCompare([]byte(c.hash), []byte(accessHash(head.Algorithm, access))) != 1 {
 		return Claims{}, rejected("at_hash")
 	}
-	return c, nil
+	return c.Claims, nil
 }
 
 // verifyRefreshed checks an ID token that came with a refresh (OIDC Core section 12.2): the same person, issuer and
-// login as before.
-func (p *Provider) verifyRefreshed(ctx context.Context, t TokenSet, raw string, e Expect) (Claims, error) {
-	c, err := p.verify(ctx, raw, t.Access, Expect{})
+// login as before. It returns no claims and no error for one that cannot be judged now.
+func (p *Provider) verifyRefreshed(ctx context.Context, t TokenSet, e Expect) (Claims, error) {
+	c, err := p.verify(ctx, t.ID, t.Access, Expect{})
+	if err != nil && !IsKind(err, Rejected) {
+		c, err = p.unverified(t.ID)
+		if err == nil && (e.Subject == "" || c.Subject == e.Subject) {
+			return Claims{}, nil
+		}
+	}
 	switch {
 	case err != nil:
 		return Claims{}, err
@@ -55,86 +79,65 @@ func (p *Provider) verifyRefreshed(ctx context.Context, t TokenSet, raw string, 
 		return Claims{}, rejected("iss")
 	case e.Subject != "" && c.Subject != e.Subject:
 		return Claims{}, rejected("subject_changed")
+	case !e.AuthTime.IsZero() && !p.profile.authTimeMoves && c.AuthTime.After(e.AuthTime.Add(skew)):
+		return Claims{}, rejected("auth_time") // another login than the one the session began with
 	}
 	return c, nil
 }
 
-// payload is an ID token's body as far as we read it.
-type payload struct {
-	Issuer        string          `json:"iss"`
-	Subject       string          `json:"sub"`
-	Audience      audience        `json:"aud"`
-	Party         *string         `json:"azp"`
-	Expires       *json.Number    `json:"exp"`
-	IssuedAt      *json.Number    `json:"iat"`
-	NotBefore     *json.Number    `json:"nbf"`
-	AuthTime      *json.Number    `json:"auth_time"`
-	Nonce         string          `json:"nonce"`
-	ACR           string          `json:"acr"`
-	AMR           json.RawMessage `json:"amr"`
-	SID           string          `json:"sid"`
-	AtHash        string          `json:"at_hash"`
-	SessionExpiry *json.Number    `json:"session_expiry"`
-}
-
-// audience is one string or several.
-type audience []string
-
-func (a *audience) UnmarshalJSON(b []byte) error {
-	var one string
-	if json.Unmarshal(b, &one) == nil {
-		*a = audience{one}
-		return nil
+// unverified reads a token whose signature cannot be checked now. It may only ever serve to refuse it.
+func (p *Provider) unverified(raw string) (Claims, error) {
+	jws, err := p.parseIDToken(raw)
+	if err != nil {
+		return Claims{}, err
 	}
-	return json.Unmarshal(b, (*[]string)(a))
+	c, err := parseClaims(jws.UnsafePayloadWithoutVerification())
+	return c.Claims, err
 }
 
-// verified checks the signature and reads the claims.
-func (p *Provider) verified(ctx context.Context, raw string) (Claims, payload, jose.SignatureAlgorithm, error) {
-	var none payload
+// parseIDToken takes a token apart and refuses what its header must not say. Keys and addresses of keys in the header
+// are not looked at; an extension that must be understood (crit) is none that we understand.
+func (p *Provider) parseIDToken(raw string) (*jose.JSONWebSignature, error) {
 	switch {
 	case raw == "":
-		return Claims{}, none, "", rejected("missing")
+		return nil, rejected("missing")
 	case len(raw) > maxIDToken:
-		return Claims{}, none, "", rejected("too_large")
+		return nil, rejected("too_large")
 	}
-	jws, err := jose.ParseSignedCompact(raw, p.algorithms())
-	if err != nil || len(jws.Signatures) != 1 {
-		return Claims{}, none, "", rejected("form")
+	allowed := p.algorithms()
+	if len(allowed) == 0 {
+		return nil, rejected("alg")
 	}
-	head := jws.Signatures[0].Protected
-	if typ, ok := head.ExtraHeaders[jose.HeaderType]; ok && !strings.EqualFold(asString(typ), "JWT") {
-		return Claims{}, none, "", rejected("typ")
+	jws, err := jose.ParseSignedCompact(raw, allowed)
+	var alg *jose.ErrUnexpectedSignatureAlgorithm
+	switch {
+	case errors.As(err, &alg):
+		return nil, rejected("alg")
+	case err != nil || len(jws.Signatures) != 1:
+		return nil, rejected("form")
 	}
-	for name := range head.ExtraHeaders {
-		if name == "crit" {
-			return Claims{}, none, "", rejected("crit")
+	head := jws.Signatures[0].Protected.ExtraHeaders
+	for _, name := range []jose.HeaderKey{"crit", "b64"} {
+		if _, ok := head[name]; ok {
+			return nil, rejected("crit")
 		}
 	}
-	keys, err := p.keys.candidates(ctx, head.KeyID)
-	if err != nil {
-		if e, ok := errors.AsType[*Error](err); ok {
-			return Claims{}, none, "", e
-		}
-		return Claims{}, none, "", rejected("key")
+	typ, ok := head[jose.HeaderType]
+	if s, isText := typ.(string); ok && (!isText || !strings.EqualFold(s, "JWT")) {
+		return nil, rejected("typ")
 	}
-	body, ok := open(jws, keys, head.Algorithm)
-	if !ok {
-		return Claims{}, none, "", rejected("signature")
-	}
-	c, pl, err := claimsOf(body)
-	return c, pl, jose.SignatureAlgorithm(head.Algorithm), err
+	return jws, nil
 }
 
 // algorithms are those that the provider says it uses, RS256 where it does not say, and never more than asymmetric.
 func (p *Provider) algorithms() []jose.SignatureAlgorithm {
 	m := p.known()
-	if m == nil || len(m.Algorithms) == 0 {
+	if m == nil || len(m.algorithms) == 0 {
 		return []jose.SignatureAlgorithm{jose.RS256}
 	}
 	var list []jose.SignatureAlgorithm
 	for _, a := range asymmetric {
-		if slices.Contains(m.Algorithms, string(a)) {
+		if slices.Contains(m.algorithms, string(a)) {
 			list = append(list, a)
 		}
 	}
@@ -142,7 +145,7 @@ func (p *Provider) algorithms() []jose.SignatureAlgorithm {
 }
 
 // open tries the keys that fit the algorithm.
-func open(jws *jose.JSONWebSignature, keys []jose.JSONWebKey, alg string) ([]byte, bool) {
+func open(jws *jose.JSONWebSignature, keys keySet, alg string) ([]byte, bool) {
 	for _, k := range keys {
 		if k.Algorithm != "" && k.Algorithm != alg {
 			continue
@@ -154,84 +157,50 @@ func open(jws *jose.JSONWebSignature, keys []jose.JSONWebKey, alg string) ([]byt
 	return nil, false
 }
 
-// protocol are the claims that are no display data.
-var protocol = []string{
-	"iss", "aud", "exp", "iat", "nbf", "nonce", "at_hash", "c_hash", "s_hash", "azp", "auth_time", "acr", "amr", "sid",
-	"session_expiry", "jti",
-}
-
-func claimsOf(body []byte) (Claims, payload, error) {
-	var pl payload
-	user := map[string]json.RawMessage{}
-	if uniqueJSON(body) != nil || json.Unmarshal(body, &pl) != nil || json.Unmarshal(body, &user) != nil {
-		return Claims{}, pl, rejected("claims")
-	}
-	for _, name := range protocol {
-		delete(user, name)
-	}
-	c := Claims{
-		Issuer: pl.Issuer, Subject: pl.Subject, SID: pl.SID, Audience: pl.Audience, Nonce: pl.Nonce, ACR: pl.ACR, User: user,
-		IssuedAt: moment(pl.IssuedAt), Expires: moment(pl.Expires), AuthTime: moment(pl.AuthTime), SessionExpiry: moment(pl.SessionExpiry),
-	}
-	if len(pl.AMR) > 0 && json.Unmarshal(pl.AMR, &c.AMR) != nil {
-		var one string // some providers send a bare string
-		if json.Unmarshal(pl.AMR, &one) == nil {
-			c.AMR = []string{one}
-		}
-	}
-	if pl.NotBefore != nil && moment(pl.NotBefore).After(time.Now().Add(skew)) {
-		return Claims{}, pl, rejected("nbf")
-	}
-	if pl.Party != nil && (*pl.Party == "" || !slices.Contains(pl.Audience, *pl.Party)) {
-		return Claims{}, pl, rejected("azp")
-	}
-	return c, pl, nil
-}
-
-// judge checks what the claims say.
-func (p *Provider) judge(c Claims, e Expect) error {
-	now := time.Now()
+// broken names the first rule that the claims break, "" for none.
+func (p *Provider) broken(c idClaims, e Expect, now time.Time) string {
+	late := now.Add(skew)
 	switch {
 	case c.Issuer != p.Config.Issuer:
-		return rejected("iss")
-	case len(c.Audience) != 1 || c.Audience[0] != p.ClientID: // a second audience is one we do not trust
-		return rejected("aud")
-	case c.Subject == "" || len(c.Subject) > maxSubject:
-		return rejected("sub")
+		return "iss"
+	case len(c.Audience) == 0, slices.ContainsFunc(c.Audience, func(a string) bool { return a != p.ClientID }):
+		return "aud" // a second audience is one we do not trust
+	case c.hasParty && c.party != p.ClientID:
+		return "azp"
+	case !goodSubject(c.Subject):
+		return "sub"
 	case c.Expires.IsZero() || !now.Before(c.Expires.Add(skew)):
-		return rejected("exp")
-	case c.IssuedAt.IsZero() || c.IssuedAt.After(now.Add(skew)):
-		return rejected("iat")
-	case e.Nonce != "" && c.Nonce != e.Nonce:
-		return rejected("nonce")
-	case e.MaxAge > 0 && (c.AuthTime.IsZero() || now.Sub(c.AuthTime) > e.MaxAge+skew):
-		return rejected("auth_time")
+		return "exp"
+	case c.before > late.Unix():
+		return "nbf"
+	case c.IssuedAt.IsZero() || c.IssuedAt.After(late):
+		return "iat"
+	case e.Nonce != "" && subtle.ConstantTimeCompare([]byte(c.Nonce), []byte(e.Nonce)) != 1:
+		return "nonce"
+	case c.AuthTime.After(late), e.MaxAge > 0 && (c.AuthTime.IsZero() || now.Sub(c.AuthTime) > e.MaxAge+skew):
+		return "auth_time"
 	case e.ACRValues != "" && !slices.Contains(strings.Fields(e.ACRValues), c.ACR):
-		return rejected("acr")
+		return "acr"
 	}
-	return nil
+	return ""
 }
 
-// moment reads a NumericDate (RFC 7519 section 2).
-func moment(n *json.Number) time.Time {
-	if n == nil {
-		return time.Time{}
-	}
-	f, err := n.Float64()
-	if err != nil || f <= 0 || f > 1<<40 {
-		return time.Time{}
-	}
-	return time.Unix(int64(f), 0)
+// goodSubject wants a name that no other name can be mistaken for.
+func goodSubject(s string) bool {
+	return s != "" && len(s) <= maxSubject && !strings.ContainsFunc(s, func(r rune) bool {
+		return r == utf8.RuneError || unicode.IsControl(r)
+	})
 }
 
-// accessHash is at_hash: the left half of the token's hash (OIDC Core section 3.1.3.6).
-func accessHash(alg jose.SignatureAlgorithm, access string) string {
+// accessHash is at_hash: the left half of the token's hash (OIDC Core section 3.1.3.6). The hash is that of the
+// algorithm, SHA-512 for EdDSA over Curve25519.
+func accessHash(alg, access string) string {
 	var sum []byte
 	switch {
-	case strings.HasSuffix(string(alg), "384"):
+	case strings.HasSuffix(alg, "384"):
 		s := sha512.Sum384([]byte(access))
 		sum = s[:]
-	case strings.HasSuffix(string(alg), "512"), alg == jose.EdDSA:
+	case strings.HasSuffix(alg, "512"), alg == string(jose.EdDSA):
 		s := sha512.Sum512([]byte(access))
 		sum = s[:]
 	default:
@@ -239,9 +208,4 @@ func accessHash(alg jose.SignatureAlgorithm, access string) string {
 		sum = s[:]
 	}
 	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
-}
-
-func asString(v any) string {
-	s, _ := v.(string)
-	return s
 }

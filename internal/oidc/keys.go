@@ -5,96 +5,103 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
 const (
-	// keysCooldown keeps made-up key ids from driving requests to the provider.
-	keysCooldown = 30 * time.Second
-	minRSABits   = 2048
-	maxKeys      = 100
+	// keysPause keeps made-up key ids from driving requests to the provider.
+	keysPause  = 30 * time.Second
+	keysLife   = time.Hour
+	minRSABits = 2048
+	maxRSABits = 16384
+	maxKeys    = 100
 )
 
-// errNoKey says that no key of the provider fits.
-var errNoKey = errors.New("no key of the provider fits")
+// errNoKey says that the provider has no such key.
+var errNoKey = errors.New("the provider has no such key")
 
-// keyStore keeps a provider's public keys. Old keys serve on when the provider does not answer.
-type keyStore struct {
-	provider *Provider
+// keySet is a provider's public signing keys.
+type keySet []jose.JSONWebKey
 
-	mu      sync.Mutex
-	keys    []jose.JSONWebKey
-	fetched time.Time // last successful fetch
-	tried   time.Time // last try
-}
-
-// candidates returns the keys that may have signed with this key id, fetching them again, seldom, if none fits.
-func (s *keyStore) candidates(ctx context.Context, kid string) ([]jose.JSONWebKey, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if found := s.match(kid); len(found) > 0 && time.Since(s.fetched) < 24*time.Hour {
-		return found, nil
-	}
-	if s.fetched.IsZero() && time.Since(s.tried) > time.Second || time.Since(s.tried) > keysCooldown {
-		s.tried = time.Now()
-		if err := s.fetch(ctx); err != nil && len(s.keys) == 0 {
-			return nil, &Error{Kind: Transient, Act: "keys", Err: err}
+// keysFor returns the keys that may have signed with this key id. One that is not known makes us ask again, but
+// seldom. Three outcomes: keys; errNoKey, when the provider was asked and has none; Transient, when that cannot be
+// told now.
+func (p *Provider) keysFor(ctx context.Context, kid string) (keySet, error) {
+	set, asked, err := p.keys.get(ctx, func(s *keySet, age time.Duration) fitness {
+		if age < keysLife && len(s.match(kid)) > 0 {
+			return fit
+		}
+		return unfit
+	})
+	if set != nil {
+		if found := set.match(kid); len(found) > 0 {
+			return found, nil // perhaps old ones, where the provider does not answer
 		}
 	}
-	if found := s.match(kid); len(found) > 0 {
-		return found, nil
+	switch {
+	case err == nil && asked:
+		return nil, errNoKey
+	case err == nil:
+		err = errors.New("a key that is not known, soon after the keys were fetched")
 	}
-	return nil, errNoKey
+	return nil, &Error{Kind: Transient, Act: "keys", Code: "unknown_key", Err: err}
 }
 
-func (s *keyStore) match(kid string) []jose.JSONWebKey {
+// match are the keys with an id, and those without one, which may be anything. A token without an id may be signed
+// by any key.
+func (s keySet) match(kid string) keySet {
 	if kid == "" {
-		return s.keys
+		return s
 	}
-	var found []jose.JSONWebKey
-	for _, k := range s.keys {
-		if k.KeyID == kid {
+	var found keySet
+	for _, k := range s {
+		if k.KeyID == kid || k.KeyID == "" {
 			found = append(found, k)
 		}
 	}
 	return found
 }
 
-func (s *keyStore) fetch(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
-	defer cancel()
-	m, err := s.provider.discover(ctx)
+func (p *Provider) loadKeys(ctx context.Context) (*keySet, error) {
+	m, err := p.discover(ctx)
 	if err != nil {
+		return nil, err
+	}
+	var set keySet
+	err = p.get(ctx, "keys", m.jwks, func(body []byte) (err error) {
+		set, err = parseKeys(body)
 		return err
-	}
-	var doc struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if err := s.provider.get(ctx, "keys", m.JWKS, &doc); err != nil {
-		return err
-	}
-	s.keys, s.fetched = usable(doc.Keys), time.Now()
-	return nil
+	})
+	return &set, err
 }
 
-// usable are the public signing keys that are strong enough. One key that we do not know spoils no other.
-func usable(raw []json.RawMessage) []jose.JSONWebKey {
-	var keys []jose.JSONWebKey
-	for _, r := range raw {
-		if len(keys) == maxKeys {
-			break
-		}
-		var k jose.JSONWebKey
-		if json.Unmarshal(r, &k) != nil || !k.Valid() || !k.IsPublic() || k.Use != "" && k.Use != "sig" {
-			continue
-		}
-		if r, ok := k.Key.(*rsa.PublicKey); ok && r.N.BitLen() < minRSABits {
-			continue
-		}
-		keys = append(keys, k)
+// parseKeys reads a JWK Set (RFC 7517 section 5): its public signing keys that are strong enough. A key that we do
+// not know spoils no other.
+func parseKeys(body []byte) (keySet, error) {
+	o, err := parseObject(body)
+	if err != nil {
+		return nil, err
 	}
-	return keys
+	var list []json.RawMessage
+	if !o.has("keys") || json.Unmarshal(o["keys"], &list) != nil {
+		return nil, errors.New("no list of keys")
+	}
+	var set keySet
+	for _, raw := range list[:min(len(list), maxKeys)] {
+		var k jose.JSONWebKey
+		if json.Unmarshal(raw, &k) == nil && usable(k) {
+			set = append(set, k)
+		}
+	}
+	return set, nil
+}
+
+func usable(k jose.JSONWebKey) bool {
+	if !k.Valid() || !k.IsPublic() || k.Use != "" && k.Use != "sig" {
+		return false
+	}
+	r, ok := k.Key.(*rsa.PublicKey)
+	return !ok || r.N.BitLen() >= minRSABits && r.N.BitLen() <= maxRSABits
 }

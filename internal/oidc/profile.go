@@ -1,5 +1,11 @@
 package oidc
 
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
 // Reason is what a refused login by form means for the person.
 type Reason string
 
@@ -23,13 +29,42 @@ type profile struct {
 	realmGrant string
 	// addressHeader tells the provider the person's address at a login by form.
 	addressHeader string
-	// ownLogout is the path of a logout that is no end-session endpoint, ownLogoutReturn its return parameter.
-	ownLogout, ownLogoutReturn string
-	// logoutHintSuffices says that logout_hint with the provider's sid ends the session without a question.
-	logoutHintSuffices bool
-	// password maps the error codes of a login by form that differ from the generic table. Codes that tell of an
-	// account's state are here only where the provider checks the password first.
-	password map[string]Reason
+	// logoutPath is a logout that is no end-session endpoint, on the host of the hosted page; logoutReturn is its
+	// return parameter. logoutAlways uses it even where an end-session endpoint is advertised.
+	logoutPath, logoutReturn string
+	logoutAlways             bool
+	// logoutHint says that logout_hint with the provider's sid ends the session without a question.
+	logoutHint bool
+	// authTimeMoves says that a refreshed ID token may tell of a later login of the same person.
+	authTimeMoves bool
+	// rules are the error answers that mean something of their own; the first that fits counts.
+	rules []rule
+}
+
+// rule says what an error answer means. What is empty fits anything. Reasons that tell of an account's state stand
+// only where the provider checks the password first: else strangers could ask who has an account.
+type rule struct {
+	act     string
+	status  int
+	codes   []string
+	numbers []int  // any of them in error_codes
+	words   string // in the description; only where the provider says it in no better way
+	kind    Kind
+	reason  Reason
+}
+
+func (r rule) fits(e *Error) bool {
+	return (r.act == "" || r.act == e.Act) && (r.status == 0 || r.status == e.Status) &&
+		(r.codes == nil || slices.Contains(r.codes, e.Code)) &&
+		(r.numbers == nil || slices.ContainsFunc(e.numbers, func(n int) bool { return slices.Contains(r.numbers, n) })) &&
+		strings.Contains(e.Description, r.words)
+}
+
+func (p profile) ruleFor(e *Error) (rule, bool) {
+	if i := slices.IndexFunc(p.rules, func(r rule) bool { return r.fits(e) }); i >= 0 {
+		return p.rules[i], true
+	}
+	return rule{}, false
 }
 
 func (p profile) audienceParameter() string {
@@ -39,61 +74,57 @@ func (p profile) audienceParameter() string {
 	return "resource"
 }
 
-// generic is what error codes mean at a login by form, whoever the provider is.
-var generic = map[string]Reason{
-	"invalid_grant":              ReasonInvalidCredentials,
-	"access_denied":              ReasonAccessDenied,
-	"mfa_required":               ReasonStepUp,
-	"interaction_required":       ReasonStepUp,
-	"login_required":             ReasonStepUp,
-	"consent_required":           ReasonStepUp,
-	"insufficient_authorization": ReasonStepUp,
-	"slow_down":                  ReasonRateLimited,
-	"invalid_client":             ReasonConfig,
-	"unauthorized_client":        ReasonConfig,
-	"unsupported_grant_type":     ReasonConfig,
-	"invalid_scope":              ReasonConfig,
-	"invalid_request":            ReasonConfig,
-	"invalid_target":             ReasonConfig,
-}
-
 // profiles hold the wire facts of BFF-PEERS.md sections 3.1 to 3.5.
 var profiles = map[string]profile{
 	"auth0": {
 		audience: "audience", realmGrant: "http://auth0.com/oauth/grant-type/password-realm",
-		addressHeader: "auth0-forwarded-for", ownLogout: "/v2/logout", ownLogoutReturn: "returnTo", logoutHintSuffices: true,
-		password: map[string]Reason{
-			"invalid_user_password": ReasonInvalidCredentials,
-			"unauthorized":          ReasonAccountBlocked,
-			"blocked_user":          ReasonAccountBlocked,
-			"password_leaked":       ReasonPasswordBreached,
-			"requires_verification": ReasonStepUp,
-			"requires_validation":   ReasonStepUp,
-			"too_many_attempts":     ReasonRateLimited,
-			"too_many_logins":       ReasonRateLimited,
-			"too_many_requests":     ReasonRateLimited,
-		},
+		addressHeader: "auth0-forwarded-for", logoutPath: "/v2/logout", logoutReturn: "returnTo", logoutHint: true,
+		rules: auth0Rules,
 	},
 	"okta":     {},
-	"keycloak": {},
-	"entra":    {password: map[string]Reason{"invalid_request": ReasonConfig}},
-	"cognito":  {ownLogout: "/logout", ownLogoutReturn: "logout_uri"},
+	"keycloak": {authTimeMoves: true, rules: keycloakRules},
+	"entra":    {rules: entraRules},
+	"cognito":  {logoutPath: "/logout", logoutReturn: "logout_uri", logoutAlways: true},
 	"generic":  {},
 }
 
-// reasonOf says what an error means for a person who logs in by form.
-func (p profile) reasonOf(e *Error) Reason {
-	if r, ok := p.password[e.Code]; ok {
-		return r
-	}
-	if e.Status == 429 {
+var auth0Rules = []rule{
+	{status: http.StatusUnauthorized, codes: []string{"access_denied"}, kind: Misconfigured, reason: ReasonConfig}, // a wrong client secret
+	{act: actRefresh, codes: []string{"access_denied"}, kind: Definitive},                                          // an Action said no
+	{act: actRefresh, codes: []string{"unauthorized", "blocked_user"}, words: "blocked", kind: Definitive},
+	{act: actPassword, codes: []string{"access_denied"}, kind: Definitive, reason: ReasonAccessDenied},
+	{act: actPassword, codes: []string{"invalid_user_password"}, kind: Definitive, reason: ReasonInvalidCredentials},
+	{act: actPassword, codes: []string{"unauthorized", "blocked_user"}, kind: Definitive, reason: ReasonAccountBlocked},
+	{act: actPassword, codes: []string{"password_leaked"}, kind: Definitive, reason: ReasonPasswordBreached},
+	{act: actPassword, codes: []string{"requires_verification", "requires_validation"}, kind: StepUp, reason: ReasonStepUp}, // a CAPTCHA
+	{act: actPassword, codes: []string{"password_expired", "password_change_required"}, kind: StepUp, reason: ReasonStepUp},
+	{codes: []string{"too_many_attempts", "too_many_logins", "too_many_requests"}, kind: Transient, reason: ReasonRateLimited},
+}
+
+// The password was right, and Keycloak's page asks for what is missing. A disabled account is said before the
+// password is looked at, so it stays "wrong".
+var keycloakRules = []rule{
+	{act: actPassword, codes: []string{"invalid_grant"}, words: "not fully set up", kind: StepUp, reason: ReasonStepUp},
+}
+
+// Locked (50053), disabled (50057) and unknown (50034) are said before the password is looked at, so they stay "wrong".
+var entraRules = []rule{
+	{act: actPassword, numbers: []int{50055}, kind: StepUp, reason: ReasonStepUp},                         // the password has expired
+	{numbers: []int{50072, 50074, 50076, 50078, 50079, 50158, 65001}, kind: StepUp, reason: ReasonStepUp}, // a second factor, consent
+}
+
+// reasonOf says what an error means for a person who logs in by form, where no rule of the profile did.
+func reasonOf(e *Error) Reason {
+	switch {
+	case e.Reason != "":
+		return e.Reason
+	case e.Status == http.StatusTooManyRequests, e.Code == "slow_down":
 		return ReasonRateLimited
-	}
-	if r, ok := generic[e.Code]; ok {
-		return r
+	case e.Code == "access_denied" && e.Status != http.StatusUnauthorized:
+		return ReasonAccessDenied
 	}
 	switch e.Kind {
-	case Misconfigured:
+	case Misconfigured, Rejected:
 		return ReasonConfig
 	case StepUp:
 		return ReasonStepUp

@@ -1,23 +1,22 @@
 package oidc
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"math"
 	"net/http"
-	"net/http/httptrace"
+	"net/netip"
 	"net/url"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
+)
+
+// Acts, as event.Call names them.
+const (
+	actCode     = "authorization_code"
+	actPassword = "password"
+	actRefresh  = "refresh_token"
+	actRevoke   = "revoke"
 )
 
 // Expect is what the caller knows that the answer must agree with.
@@ -27,7 +26,7 @@ type Expect struct {
 	ACRValues string        // "" = not asked
 	Subject   string        // at a refresh: whom the session belongs to
 	Issuer    string        // at a refresh
-	AuthTime  time.Time     // at a refresh
+	AuthTime  time.Time     // at a refresh: of the login; zero = unknown
 }
 
 // Exchange is what a grant brought.
@@ -46,13 +45,9 @@ func (PasswordRequest) MarshalText() ([]byte, error) { return []byte("[password 
 
 // Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3, RFC 7636).
 func (p *Provider) Exchange(ctx context.Context, code, verifier, redirectURI string, e Expect) (Exchange, error) {
-	x, err := p.grant(ctx, "authorization_code", url.Values{
+	return p.tokenRequest(ctx, posting{act: actCode, form: url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}, "redirect_uri": {redirectURI},
-	}, nil)
-	if err != nil {
-		return Exchange{}, err
-	}
-	return p.withClaims(ctx, "authorization_code", x, e)
+	}}, p.login(ctx, e))
 }
 
 // Password logs in by form (RFC 6749 section 4.3). It is sent once, whatever happens: a second try would count
@@ -70,290 +65,152 @@ func (p *Provider) Password(ctx context.Context, r PasswordRequest) (Exchange, e
 		form.Set(p.profile.audienceParameter(), p.Audience)
 	}
 	header := http.Header{}
-	if p.profile.addressHeader != "" && r.ClientAddress != "" {
-		header.Set(p.profile.addressHeader, r.ClientAddress)
+	if a, err := netip.ParseAddr(r.ClientAddress); err == nil && p.profile.addressHeader != "" {
+		header.Set(p.profile.addressHeader, a.Unmap().WithZone("").String())
 	}
-	x, err := p.grant(ctx, "password", form, header)
-	if err == nil {
-		x, err = p.withClaims(ctx, "password", x, Expect{})
-	}
+	x, err := p.tokenRequest(ctx, posting{act: actPassword, form: form, header: header}, p.login(ctx, Expect{}))
 	if failed, ok := errors.AsType[*Error](err); ok {
-		failed.Reason = p.profile.reasonOf(failed)
+		failed.Reason = reasonOf(failed)
 	}
 	return x, err
 }
 
 // Refresh gets a new token set. What the provider leaves out keeps its old value. An ID token that came along and
 // does not hold is an *Error of Kind Rejected beside the complete Exchange: the tokens must be saved first, for the
-// old refresh token may be spent.
+// old refresh token may be spent. One that cannot be judged now, because the provider's keys cannot be had, is left
+// out like one that did not come: a session must not end over that.
 func (p *Provider) Refresh(ctx context.Context, old TokenSet, e Expect) (Exchange, error) {
-	x, err := p.grant(ctx, "refresh_token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh}}, nil)
-	if err != nil {
-		return Exchange{}, err
-	}
-	t := &x.Tokens
-	fresh := t.ID
-	t.Generation = old.Generation + 1
-	if t.Refresh == "" {
-		t.Refresh = old.Refresh
-		if t.RefreshEnd.IsZero() {
-			t.RefreshEnd = old.RefreshEnd
+	return p.tokenRequest(ctx, posting{act: actRefresh, form: url.Values{
+		"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh},
+	}}, func(x *Exchange) error {
+		fresh := x.Tokens
+		x.Tokens = merge(old, fresh)
+		if fresh.ID == "" {
+			return nil
+		}
+		claims, err := p.verifyRefreshed(ctx, fresh, e)
+		if err != nil || claims.Subject == "" {
+			x.Tokens.ID = old.ID
+			return err
+		}
+		x.Claims = claims
+		return nil
+	})
+}
+
+// merge is the token set after a refresh: the fresh one, with the old one's values where it says nothing.
+func merge(old, fresh TokenSet) TokenSet {
+	fresh.Generation = old.Generation + 1
+	if fresh.Refresh == "" {
+		fresh.Refresh = old.Refresh
+		if fresh.RefreshEnd.IsZero() {
+			fresh.RefreshEnd = old.RefreshEnd
 		}
 	}
-	if t.ID == "" {
-		t.ID = old.ID
+	if fresh.ID == "" {
+		fresh.ID = old.ID
 	}
-	if t.Scope == "" {
-		t.Scope = old.Scope
+	if fresh.Scope == "" {
+		fresh.Scope = old.Scope
 	}
-	if fresh == "" {
-		return x, nil
-	}
-	claims, err := p.verifyRefreshed(ctx, x.Tokens, fresh, e)
-	if err != nil {
-		t.ID = old.ID
-		if !IsKind(err, Rejected) {
-			return x, nil //nolint:nilerr // it could not be checked now, so it is not used; the tokens must not be lost for that
+	return fresh
+}
+
+// login judges the answer to a login, which must bring an ID token that holds.
+func (p *Provider) login(ctx context.Context, e Expect) func(*Exchange) error {
+	return func(x *Exchange) (err error) {
+		if x.Tokens.Refresh == "" {
+			x.Tokens.RefreshEnd = time.Time{}
 		}
-		return x, err
-	}
-	x.Claims = claims
-	return x, nil
-}
-
-// withClaims checks the ID token, which a login must bring.
-func (p *Provider) withClaims(ctx context.Context, act string, x Exchange, e Expect) (Exchange, error) {
-	claims, err := p.verify(ctx, x.Tokens.ID, x.Tokens.Access, e)
-	if err != nil {
-		if refused, ok := errors.AsType[*Error](err); ok {
-			refused.Act = act
+		if x.Claims, err = p.verify(ctx, x.Tokens.ID, x.Tokens.Access, e); err != nil {
+			*x = Exchange{} // nothing of it may be used
 		}
-		return Exchange{}, err
+		return err
 	}
-	x.Claims = claims
-	return x, nil
 }
 
-// tokenAnswer is a token endpoint's answer, good or bad (RFC 6749 sections 5.1 and 5.2). Unknown members are ignored.
-type tokenAnswer struct {
-	AccessToken    string          `json:"access_token"`
-	TokenType      string          `json:"token_type"`
-	RefreshToken   string          `json:"refresh_token"`
-	IDToken        string          `json:"id_token"`
-	Scope          string          `json:"scope"`
-	ExpiresIn      json.RawMessage `json:"expires_in"`
-	RefreshExpires json.RawMessage `json:"refresh_expires_in"`
-	RefreshToken2  json.RawMessage `json:"refresh_token_expires_in"`
-
-	Error       json.RawMessage `json:"error"`
-	Description json.RawMessage `json:"error_description"`
-	Code        json.RawMessage `json:"code"` // the other shape of an error at Auth0
+// tokenRequest asks the token endpoint and judges what came.
+func (p *Provider) tokenRequest(ctx context.Context, o posting, judge func(*Exchange) error) (x Exchange, err error) {
+	o.endpoint = func(m *metadata) string { return m.token }
+	err = p.post(ctx, o, func(a answer) (err error) {
+		if x.Tokens, err = p.parseTokens(o.act, a, time.Now()); err != nil {
+			return err
+		}
+		if err = judge(&x); err == nil {
+			return nil
+		}
+		if e, ok := errors.AsType[*Error](err); ok {
+			e.Act = o.act
+		}
+		return err
+	})
+	return x, err
 }
 
-// grant asks the token endpoint.
-func (p *Provider) grant(ctx context.Context, act string, form url.Values, header http.Header) (Exchange, error) {
-	res, body, err := p.post(ctx, act, form, header, func(m *metadata) string { return m.Token })
-	if err != nil {
-		return Exchange{}, err
+// parseTokens reads a token endpoint's answer (RFC 6749 sections 5.1 and 5.2). Unknown members are ignored.
+func (p *Provider) parseTokens(act string, a answer, now time.Time) (TokenSet, error) {
+	o, err := parseObject(a.body)
+	if err != nil || a.status != http.StatusOK || o.has("error") {
+		return TokenSet{}, p.refusal(act, a, o)
 	}
-	tokens, err := parseTokens(act, res, body, time.Now())
-	return Exchange{Tokens: tokens}, err
-}
-
-// answerHead is what of an HTTP answer matters.
-type answerHead struct {
-	status     int
-	retryAfter time.Duration
-}
-
-// parseTokens reads a token endpoint's answer.
-func parseTokens(act string, head answerHead, body []byte, now time.Time) (TokenSet, error) {
-	var a tokenAnswer
-	err := uniqueJSON(body)
-	if err == nil {
-		err = json.Unmarshal(body, &a)
+	m := &members{object: o}
+	t := TokenSet{
+		Access: m.text("access_token"), TokenType: m.text("token_type"), Refresh: m.text("refresh_token"),
+		ID: m.text("id_token"), Scope: strings.Join(m.oneOrMore("scope"), " "), Obtained: now, // some write a list
 	}
-	code := word(a.Error)
-	if code == "" && head.status != http.StatusOK {
-		code = word(a.Code)
-	}
-	if err != nil || head.status != http.StatusOK && code == "" {
-		return TokenSet{}, unreadable(act, head)
-	}
-	if code != "" {
-		return TokenSet{}, refusal(act, head, code, word(a.Description))
-	}
+	wrong := func(rule string) error { return &Error{Kind: Rejected, Act: act, Status: a.status, Code: rule} }
 	switch {
-	case a.AccessToken == "":
-		return TokenSet{}, unreadable(act, head)
-	case !strings.EqualFold(a.TokenType, "Bearer"):
-		return TokenSet{}, &Error{Kind: Rejected, Act: act, Status: head.status, Code: "token_type"}
-	case !tokenText(a.AccessToken) || !tokenText(a.RefreshToken):
-		return TokenSet{}, &Error{Kind: Rejected, Act: act, Status: head.status, Code: "token_characters"}
+	case m.bad != "":
+		return TokenSet{}, wrong(m.bad)
+	case t.Access == "":
+		return TokenSet{}, p.refusal(act, a, nil)
+	case !strings.EqualFold(t.TokenType, "Bearer"):
+		return TokenSet{}, wrong("token_type")
+	case !bearer(t.Access), !visible(t.Refresh):
+		return TokenSet{}, wrong("token_characters")
 	}
-	t := TokenSet{Access: a.AccessToken, TokenType: a.TokenType, Refresh: a.RefreshToken, ID: a.IDToken, Scope: a.Scope, Obtained: now}
-	if life := seconds(a.ExpiresIn); life > 0 {
+	if life := o.seconds("expires_in"); life > 0 {
 		t.Expires = now.Add(life)
 	}
-	life := seconds(a.RefreshExpires)
+	life := o.seconds("refresh_expires_in")
 	if life == 0 {
-		life = seconds(a.RefreshToken2)
+		life = o.seconds("refresh_token_expires_in")
 	}
-	if life > 0 && a.RefreshToken != "" {
+	if life > 0 {
 		t.RefreshEnd = now.Add(life)
 	}
 	return t, nil
 }
 
-// tokenText reports whether s may stand in a header (RFC 6750 section 2.1, generously): no control character, no
-// space, nothing beyond ASCII.
-func tokenText(s string) bool {
-	for i := range len(s) {
-		if s[i] <= 0x20 || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
+// visible reports whether a token is made of the characters of RFC 6749 appendix A: printable ASCII.
+func visible(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e }) < 0
 }
 
-// seconds reads a number of seconds, which some providers write as a string. Absent and nonsense are 0 = unknown.
-func seconds(raw json.RawMessage) time.Duration {
-	s := strings.Trim(string(raw), `"`)
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(f) || f <= 0 {
-		return 0
-	}
-	return time.Duration(min(f, 10*365*24*3600)) * time.Second
-}
-
-// word is a JSON string, "" for anything else.
-func word(raw json.RawMessage) string {
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return ""
-	}
-	return printable(s)
-}
-
-// post sends a form to an endpoint, with client authentication, exactly once.
-func (p *Provider) post(ctx context.Context, act string, form url.Values, header http.Header, endpoint func(*metadata) string) (head answerHead, body []byte, err error) {
-	m, err := p.discover(ctx)
-	if err != nil {
-		return head, nil, err
-	}
-	method, err := p.authMethod(m)
-	if err != nil {
-		return head, nil, err
-	}
-	c := p.begin(act)
-	defer func() { c.end(err) }()
-	var written atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteHeaderField: func(string, []string) { written.Store(true) },
-	})
-	req, err := p.request(ctx, endpoint(m), method, form)
-	if err != nil {
-		return head, nil, &Error{Kind: Misconfigured, Act: act, Err: err}
-	}
-	maps.Copy(req.Header, header)
-	res, err := p.HTTP.Do(req)
-	if err != nil {
-		return head, nil, lost(act, written.Load(), err)
-	}
-	defer res.Body.Close()
-	c.Status = res.StatusCode
-	head = answerHead{res.StatusCode, retryAfter(res.Header.Get("Retry-After"), time.Now())}
-	body, err = readAll(res.Body)
-	if err != nil {
-		return head, nil, &Error{Kind: Ambiguous, Act: act, Status: res.StatusCode, Err: noQuery(err)}
-	}
-	return head, body, nil
-}
-
-// lost is a request without an answer: before anything was written nothing happened; after that, anything may have.
-func lost(act string, written bool, err error) *Error {
-	e := &Error{Kind: Transient, Act: act, Err: noQuery(err)}
-	if written {
-		e.Kind = Ambiguous
-	}
-	return e
-}
-
-// request makes the POST. Its body cannot be replayed: net/http repeats a request on a stale connection only where
-// it can rewind the body, and a grant must never be sent twice.
-func (p *Provider) request(ctx context.Context, endpoint, method string, form url.Values) (*http.Request, error) {
-	if method == "client_secret_post" {
-		form.Set("client_id", p.ClientID)
-		form.Set("client_secret", p.ClientSecret.Reveal())
-	}
-	encoded := form.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, io.NopCloser(strings.NewReader(encoded)))
-	if err != nil {
-		return nil, err
-	}
-	req.GetBody, req.ContentLength = nil, int64(len(encoded))
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
-	if method == "client_secret_basic" { // RFC 6749 section 2.3.1: form-encoded first
-		req.SetBasicAuth(url.QueryEscape(p.ClientID), url.QueryEscape(p.ClientSecret.Reveal()))
-	}
-	return req, nil
-}
+// bearer reports whether a token may stand in a header (RFC 6750 section 2.1, generously): no space either.
+func bearer(s string) bool { return visible(s) && !strings.Contains(s, " ") }
 
 // Revoke tells the provider that a token set is of no use any more (RFC 7009): its refresh token, or the access
-// token where there is none. Without an endpoint there is nothing to tell.
+// token where there is none. Without an endpoint there is nothing to tell; a token that the provider does not know is
+// fine with it and with us.
 func (p *Provider) Revoke(ctx context.Context, t TokenSet) error {
 	m, err := p.discover(ctx)
 	if err != nil {
 		return err
 	}
-	if m.Revocation == "" {
-		return nil
-	}
 	form := url.Values{"token": {t.Refresh}, "token_type_hint": {"refresh_token"}}
 	if t.Refresh == "" {
 		form = url.Values{"token": {t.Access}, "token_type_hint": {"access_token"}}
 	}
-	head, _, err := p.post(ctx, "revoke", form, nil, func(m *metadata) string { return m.Revocation })
-	if err == nil && (head.status < 200 || head.status > 299) {
-		err = &Error{Kind: Transient, Act: "revoke", Status: head.status, RetryAfter: head.retryAfter}
+	if m.revocation == "" || form.Get("token") == "" {
+		return nil
 	}
-	return err
-}
-
-// challenge is the S256 code challenge of a verifier (RFC 7636 section 4.2).
-func challenge(verifier string) string {
-	sum := sha256.Sum256([]byte(verifier))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// uniqueJSON refuses an object that names a member twice at its top: two parsers could take different ones.
-func uniqueJSON(body []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return errors.New("not a JSON object")
-	}
-	seen := map[string]bool{}
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return err
+	o := posting{act: actRevoke, form: form, endpoint: func(m *metadata) string { return m.revocation }}
+	return p.post(ctx, o, func(a answer) error {
+		if a.status == http.StatusOK || a.status == http.StatusNoContent {
+			return nil
 		}
-		name, _ := t.(string)
-		if seen[name] {
-			return errors.New("a member is named twice")
-		}
-		seen[name] = true
-		var skip json.RawMessage
-		if err := dec.Decode(&skip); err != nil {
-			return err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON object")
-	}
-	return nil
+		refused, _ := parseObject(a.body) // what is no object has no code
+		return p.refusal(actRevoke, a, refused)
+	})
 }

@@ -23,6 +23,9 @@ func (TokenSet) String() string               { return "[token set]" }
 func (TokenSet) GoString() string             { return "[token set]" }
 func (t TokenSet) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[token set]") }
 
+// MarshalText keeps encoders, and loggers that use them, from showing the fields.
+func (TokenSet) MarshalText() ([]byte, error) { return []byte("[token set]"), nil }
+
 // Claims are what a validated ID token says.
 type Claims struct {
 	Issuer   string
@@ -71,6 +74,8 @@ type Error struct {
 	Reason      Reason // at a login by form: what it means for the person
 	RetryAfter  time.Duration
 	Err         error
+
+	numbers []int // error_codes, where the provider sends them
 }
 
 func (k Kind) String() string {

@@ -20,15 +20,19 @@ import (
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
-// DefaultPolicy is the Content-Security-Policy of files: scripts, styles and connections of the app's own origin.
-const DefaultPolicy = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; " +
-	"object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+// policy is the Content-Security-Policy of files: scripts, styles and connections of the app's own origin. Frames may
+// show the providers, too: a silent login in a frame goes there and back.
+func policy(providers []string) string {
+	return "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; " +
+		"frame-src " + strings.Join(append([]string{"'self'"}, providers...), " ") +
+		"; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+}
 
 // files serves a built single-page app from a directory. What it opens stays inside of the directory, whatever
 // links lie there.
 type files struct {
 	root   *os.Root
-	secure bool
+	policy string
 
 	mu    sync.Mutex
 	etags map[string]etag
@@ -41,12 +45,12 @@ type etag struct {
 	value    string
 }
 
-func newFiles(dir string, secure bool) (*files, error) {
+func newFiles(dir, policy string) (*files, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("files: %w", err)
 	}
-	f := &files{root: root, secure: secure, etags: map[string]etag{}}
+	f := &files{root: root, policy: policy, etags: map[string]etag{}}
 	if _, err := root.Stat("index.html"); err != nil {
 		return nil, errors.Join(fmt.Errorf("files: %s has no index.html", dir), root.Close())
 	}
@@ -182,7 +186,7 @@ func (f *files) headers(h http.Header, name string) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if strings.HasPrefix(kind, "text/html") {
 		h.Set("Cache-Control", "no-cache, no-store")
-		h.Set("Content-Security-Policy", DefaultPolicy)
+		h.Set("Content-Security-Policy", f.policy)
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		return

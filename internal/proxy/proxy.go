@@ -29,9 +29,11 @@ type Options struct {
 	Routes   []config.Route // completed with their defaults
 	Gate     Gate
 	Frontend string // its URL
-	Cookies  web.Cookies
-	Events   event.Sink
-	Page     func(http.ResponseWriter, *http.Request, *web.Problem) // shows a problem to a person
+	// Providers are the origins that a silent login in a frame goes to.
+	Providers []string
+	Cookies   web.Cookies
+	Events    event.Sink
+	Page      func(http.ResponseWriter, *http.Request, *web.Problem) // shows a problem to a person
 }
 
 // Proxy serves the routes of one frontend.
@@ -67,7 +69,7 @@ func New(o Options) (*Proxy, error) {
 // prepare gives the route what serves it.
 func (p *Proxy) prepare(rt *route) error {
 	if rt.Files != "" {
-		f, err := newFiles(rt.Files, p.scheme == "https")
+		f, err := newFiles(rt.Files, policy(p.Providers))
 		if err != nil {
 			return err
 		}
