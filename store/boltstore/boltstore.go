@@ -63,7 +63,7 @@ func Open(path string, o Options) (*Store, error) {
 	s, err := open(path)
 	if damaged(err) {
 		aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000")
-		if renameErr := os.Rename(path, aside); renameErr != nil {
+		if renameErr := os.Rename(path, aside); renameErr != nil { //nolint:gosec // the operator names the path
 			return nil, fmt.Errorf("boltstore: %s is damaged (%w) and cannot be put aside: %w", path, err, renameErr)
 		}
 		if o.Log != nil {

@@ -154,14 +154,14 @@ const (
 // compact makes a new file when more than half of a large one is free.
 func (s *Store) compact(path string, log *slog.Logger) error {
 	free, size := int64(s.db.Stats().FreeAlloc), int64(0)
-	if info, err := os.Stat(path); err == nil {
+	if info, err := os.Stat(path); err == nil { //nolint:gosec // the operator names the path
 		size = info.Size()
 	}
 	if size < compactSize || free*2 < size {
 		return nil
 	}
 	small := path + ".compact"
-	if err := os.Remove(small); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(small); err != nil && !errors.Is(err, os.ErrNotExist) { //nolint:gosec // the operator names the path
 		return fmt.Errorf("boltstore: %w", err)
 	}
 	to, err := bbolt.Open(small, 0o600, &bbolt.Options{Timeout: lockTime})
