@@ -178,8 +178,8 @@ func TestBrokenCallbacks(t *testing.T) {
 			if strings.Contains(a.body, "<script>alert") || strings.Contains(a.body, "alert(1)") {
 				t.Error("the provider's words are in the page")
 			}
-			if !strings.Contains(a.Header.Get("Content-Type"), "text/html") {
-				t.Error(a.Header.Get("Content-Type"))
+			if !strings.Contains(a.Header.Get("Content-Type"), "text/html") || a.Header.Get("Referrer-Policy") != "no-referrer" {
+				t.Error(a.Header)
 			}
 		})
 	}

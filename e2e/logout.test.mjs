@@ -41,10 +41,9 @@ suite('logout', {}, (s) => {
     await page.waitForURL(`${s.world.origin}/`);
     const { body } = await logout(page);
     assert.match(body.logout_url, /^\/auth\/logout\/continue(\?|$)/);
-    await page.evaluate((u) => { location.href = u; }, body.logout_url);
+    await page.evaluate((u) => { window.before = true; location.href = u; }, body.logout_url);
     await s.world.hostedLogout(page);
-    await page.waitForURL(`${s.world.origin}/`);
-    await page.waitForLoadState();
+    await page.waitForFunction((o) => location.origin === o && !window.before && document.readyState === 'complete', s.world.origin);
     assert.equal((await session(page)).authenticated, false);
     // the provider forgot the user, too
     await page.goto('/auth/login/silent');

@@ -33,8 +33,7 @@ function allowed({ where, url, text }, what, form, app) {
   if (what === 'authorization code') {
     // from the provider's answer into the callback's URL; nothing of ours may hand it on
     if (!ours) return where === 'response headers' || where === 'response body';
-    return path.startsWith('/auth/callback') && (['request url', 'address'].includes(where) || target(where, text, form)) ||
-      path.startsWith('/auth/assets/') && where === 'request headers'; // the Referer of the page that says what went wrong
+    return path.startsWith('/auth/callback') && (['request url', 'address'].includes(where) || target(where, text, form));
   }
   if (what === 'ID token') {
     const hint = text.includes(`id_token_hint=${form}`) && text.split(form).length === 2;

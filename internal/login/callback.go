@@ -24,7 +24,10 @@ const purposeFinished = "finished"
 type answer struct{ state, code, iss, failure string }
 
 // Callback serves GET /auth/callback and /auth/callback/{provider}: it ends a hosted login.
+//
+// The address of a page that is shown here holds a code, so it goes into no Referer (RFC 9700 section 4.2.4).
 func (h *Handler) Callback(w http.ResponseWriter, r *http.Request, provider string) {
+	w.Header().Set("Referrer-Policy", "no-referrer")
 	a, ok := answerOf(r)
 	if !ok {
 		h.broken(w, r, "/", errors.New("the callback's parameters are missing, doubled or too long"))

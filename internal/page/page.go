@@ -64,7 +64,9 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request, status int, name st
 		h.Set("X-Frame-Options", "DENY")
 	}
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Referrer-Policy", "same-origin")
+	if h.Get("Referrer-Policy") == "" { // a page whose own address holds something keeps it to itself
+		h.Set("Referrer-Policy", "same-origin")
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
 	w.WriteHeader(status)

@@ -169,13 +169,13 @@ func (s *Store) compact(path string, log *slog.Logger) error {
 		return fmt.Errorf("boltstore: compacting: %w", err)
 	}
 	if err := errors.Join(bbolt.Compact(to, s.db, compactBatch), to.Close()); err != nil {
-		_ = os.Remove(small)
-		if log != nil { // a full disk is no reason not to start
+		_ = os.Remove(small) //nolint:gosec // as above
+		if log != nil {      // a full disk is no reason not to start
 			log.Warn("the store file could not be made smaller", "file", path, "error", err)
 		}
 		return nil
 	}
-	if err := errors.Join(s.db.Close(), os.Rename(small, path)); err != nil {
+	if err := errors.Join(s.db.Close(), os.Rename(small, path)); err != nil { //nolint:gosec // as above
 		return fmt.Errorf("boltstore: compacting: %w", err)
 	}
 	again, err := open(path)
