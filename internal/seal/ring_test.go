@@ -52,8 +52,11 @@ func TestNothingElseOpens(t *testing.T) {
 		}
 	}
 	for _, c := range []Context{
-		{}, {"session", "https://app.example", "1", "list"}, {"session", "https://app.example", "2", "tokens"},
-		{"session", "https://app.example1", "", "tokens"}, {"transaction", "https://app.example", "1", "tokens"},
+		{},
+		{"session", "https://app.example", "1", "list"},
+		{"session", "https://app.example", "2", "tokens"},
+		{"session", "https://app.example1", "", "tokens"},
+		{"transaction", "https://app.example", "1", "tokens"},
 	} {
 		if _, err := r.Open(c, sealed); !errors.Is(err, ErrOpen) {
 			t.Errorf("%+v: %v", c, err)
