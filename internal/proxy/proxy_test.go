@@ -47,6 +47,7 @@ func (g openGate) Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.R
 // setup is a proxy in front of one upstream.
 type setup struct {
 	front  *httptest.Server
+	proxy  *Proxy
 	mu     sync.Mutex
 	seen   *http.Request
 	events []event.Event
@@ -80,6 +81,7 @@ func newSetup(t testing.TB, upstream http.HandlerFunc, change func(*config.Route
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
+	s.proxy = p
 	trusted := []netip.Prefix{}
 	s.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.ServeHTTP(w, web.WithInfo(r, web.NewInfo(r, trusted)))
@@ -297,6 +299,20 @@ func TestUpstreamDown(t *testing.T) {
 	res := s.raw(t, "GET /api/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	body, _ := io.ReadAll(res.Body)
 	if res.StatusCode != 502 || !strings.Contains(string(body), "upstream_unreachable") || strings.Contains(string(body), address) {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
+func TestUpstreamSlow(t *testing.T) {
+	release := make(chan struct{})
+	s := newSetup(t, func(http.ResponseWriter, *http.Request) { <-release }, nil)
+	defer close(release)
+	for _, up := range s.proxy.upstreams {
+		up.transport.ResponseHeaderTimeout = 50 * time.Millisecond
+	}
+	res := s.raw(t, "GET /api/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	body, _ := io.ReadAll(res.Body)
+	if res.StatusCode != 504 || !strings.Contains(string(body), "upstream_timeout") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
