@@ -3,8 +3,8 @@
 // A [Record] is a small head, which says when it ends and is changed by [Store.Touch], and a sealed blob that a
 // store never looks into. Everything is compare-and-swap: [Store.Save] replaces only the version that was loaded.
 //
-// Implementations: memstore (this process), boltstore (one file). The suite in storetest is the contract as tests;
-// a new store is done when it passes.
+// Implementations: memstore (this process), boltstore (one file), redisstore and pgstore (many machines). The suite
+// in storetest is the contract as tests; a new store is done when it passes.
 package store
 
 import (
@@ -15,7 +15,8 @@ import (
 )
 
 var (
-	// ErrNotFound says that no live record has this id: never saved, deleted, or past its end.
+	// ErrNotFound says that no live record has this id: never saved, deleted, or past its end. From Save at version 0
+	// it says that the id was deleted a short while ago (see Tombstone).
 	ErrNotFound = errors.New("store: no such record")
 	// ErrConflict says that the record was changed since it was loaded (or, at version 0, that it exists already).
 	// Nothing was written: load again, merge, save again.
@@ -55,6 +56,10 @@ type Record struct {
 	Blob    []byte // sealed; at most MaxBlob bytes
 }
 
+// Tombstone is how long, at least, a store remembers that an id was deleted: so long nobody can save it again, not
+// even as a new record. It outlasts every retry and every repair after a failover, so that what has ended stays so.
+const Tombstone = 15 * time.Minute
+
 // MaxBlob bounds a record's blob: a store refuses more.
 const MaxBlob = 1 << 20
 
@@ -81,16 +86,17 @@ type Page struct {
 // Store keeps records. All methods may be called by many goroutines at once, honour ctx where they wait, and keep
 // neither the slices they are given nor those they return. An error other than ErrNotFound and ErrConflict means
 // that the store could not do it: the caller answers 503 and never takes it for "no session". Time is the wall
-// clock (time.Now), so that tests may fake it.
+// clock (time.Now), so that tests may fake it; a store keeps times to the millisecond or finer.
 type Store interface {
 	// Load returns the record, or ErrNotFound when there is none or its Head.End has passed.
 	Load(ctx context.Context, id ID) (Record, error)
 	// Save writes rec if the stored version is still rec.Version (0 = it must not exist; a record past its end
 	// does not exist) and returns the new version, rec.Version+1. Otherwise ErrConflict; when the record to
-	// replace is gone, ErrNotFound. On replacing, LastActive becomes the later of the stored and the given one.
+	// replace is gone, or the id was deleted a short while ago, ErrNotFound. On replacing, LastActive becomes the later of the stored and the given one.
 	// When Save returns without an error, the record survives a crash as far as the store's documentation says.
 	Save(ctx context.Context, rec Record) (uint64, error)
-	// Delete removes the record and its index entries. Deleting what is not there is no error.
+	// Delete removes the record and its index entries and leaves a tombstone. Deleting what is not there is no error,
+	// and leaves a tombstone, too.
 	Delete(ctx context.Context, id ID) error
 	// Touch moves LastActive forward on those of the records that exist and have not ended. It never creates one,
 	// never moves back, and does not change the version.
@@ -110,6 +116,36 @@ type Pruner interface {
 	// Prune removes up to limit records and Once keys whose time is over and returns how many. It never blocks
 	// other calls for long, so callers loop until it returns less than limit.
 	Prune(ctx context.Context, limit int) (int, error)
+}
+
+// Change is one change of a record, whoever made it.
+type Change struct {
+	ID      ID
+	Version uint64 // the version that was saved; 0 = deleted
+}
+
+// Feed is what a Watcher tells. The functions are called one at a time and must return quickly.
+type Feed struct {
+	// Begun is called once, when the feed stands: every change that is acknowledged from now on will be delivered.
+	Begun func()
+	// Changed is called for each save and delete of any process, this one included. It may come twice.
+	Changed func(Change)
+	// Alive proves the feed: every change that a store call acknowledged before since (of this process's clock, with
+	// its monotonic reading) has been delivered. It comes several times a second while all is well.
+	Alive func(since time.Time)
+}
+
+// Watcher is an ability: the change feed of a store that many processes share. It is what makes an end on one
+// replica an end on all, and what allows opened sessions to be served from memory.
+type Watcher interface {
+	// Watch delivers changes until ctx ends or the feed breaks, and says why. The caller then takes everything it
+	// knows for stale and calls again.
+	Watch(ctx context.Context, f Feed) error
+}
+
+// Clock is an ability: a store that knows the time. Processes whose own clocks differ then judge ends alike.
+type Clock interface {
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // Exclusive is an ability: a store that one process has to itself, so that what this process knows of a record

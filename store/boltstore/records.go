@@ -107,7 +107,7 @@ func save(tx *bbolt.Tx, rec store.Record) error {
 		return err
 	case rec.Version == 0 && err == nil:
 		return store.ErrConflict
-	case rec.Version != 0 && err != nil:
+	case rec.Version != 0 && err != nil, buried(tx, rec.ID):
 		return store.ErrNotFound
 	case rec.Version != 0 && version != rec.Version:
 		return store.ErrConflict
@@ -161,7 +161,18 @@ func remove(tx *bbolt.Tx, id store.ID) error {
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, id store.ID) error {
-	return s.update(ctx, func(tx *bbolt.Tx) error { return remove(tx, id) })
+	return s.update(ctx, func(tx *bbolt.Tx) error {
+		_, err := claim(tx, tombstone(id), time.Now().Add(store.Tombstone))
+		return errors.Join(remove(tx, id), err)
+	})
+}
+
+// tombstone is the Once key that says that an id was deleted. No caller's key begins with a zero byte.
+func tombstone(id store.ID) []byte { return append([]byte("\x00deleted "), id[:]...) }
+
+func buried(tx *bbolt.Tx, id store.ID) bool {
+	raw := tx.Bucket(bucketOnce).Get(tombstone(id))
+	return len(raw) == 8 && time.Now().Before(untilOf(raw))
 }
 
 // Touch implements store.Store.
@@ -203,27 +214,35 @@ func touch(tx *bbolt.Tx, t store.Touch) error {
 
 // Once implements store.Store.
 func (s *Store) Once(ctx context.Context, key string, expires time.Time) (first bool, err error) {
-	if key == "" || len(key) > 1024 {
-		return false, errors.New("boltstore: a key has 1 to 1024 bytes")
+	if key == "" || key[0] == 0 || len(key) > 1024 {
+		return false, errors.New("boltstore: a key has 1 to 1024 bytes and does not begin with a zero byte")
 	}
 	err = s.update(ctx, func(tx *bbolt.Tx) error {
-		once, ends := tx.Bucket(bucketOnce), tx.Bucket(bucketOnceEnds)
-		first = false // a batch may run this twice
-		if raw := once.Get([]byte(key)); len(raw) == 8 {
-			until := time.Unix(0, int64(binary.BigEndian.Uint64(raw))) //nolint:gosec // as written
-			if time.Now().Before(until) {
-				return nil
-			}
-			if err := ends.Delete(endKey(until, []byte(key))); err != nil {
-				return err
-			}
-		}
-		first = true
-		at := endKey(expires, []byte(key))
-		return errors.Join(once.Put([]byte(key), at[:8]), ends.Put(at, nil))
+		first, err = claim(tx, []byte(key), expires) // a batch may run this twice
+		return err
 	})
 	if err != nil {
 		return false, err
 	}
 	return first, nil
+}
+
+// claim reports whether key is free, and takes it.
+func claim(tx *bbolt.Tx, key []byte, expires time.Time) (bool, error) {
+	once, ends := tx.Bucket(bucketOnce), tx.Bucket(bucketOnceEnds)
+	if raw := once.Get(key); len(raw) == 8 {
+		until := untilOf(raw)
+		if time.Now().Before(until) {
+			return false, nil
+		}
+		if err := ends.Delete(endKey(until, key)); err != nil {
+			return false, err
+		}
+	}
+	at := endKey(expires, key)
+	return true, errors.Join(once.Put(key, at[:8]), ends.Put(at, nil))
+}
+
+func untilOf(raw []byte) time.Time {
+	return time.Unix(0, int64(binary.BigEndian.Uint64(raw))) //nolint:gosec // as written
 }

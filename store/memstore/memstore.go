@@ -21,6 +21,7 @@ type Store struct {
 	subjects map[string]map[store.ID]struct{}
 	sids     map[string]map[store.ID]struct{}
 	once     map[string]time.Time
+	deleted  map[store.ID]time.Time // until when an id may not be saved again
 }
 
 // New makes an empty store.
@@ -28,6 +29,7 @@ func New() *Store {
 	return &Store{
 		records: map[store.ID]store.Record{}, subjects: map[string]map[store.ID]struct{}{},
 		sids: map[string]map[store.ID]struct{}{}, once: map[string]time.Time{},
+		deleted: map[store.ID]time.Time{},
 	}
 }
 
@@ -72,7 +74,7 @@ func (s *Store) Save(ctx context.Context, rec store.Record) (uint64, error) {
 	switch {
 	case rec.Version == 0 && ok:
 		return 0, store.ErrConflict
-	case rec.Version != 0 && !ok:
+	case rec.Version != 0 && !ok, time.Now().Before(s.deleted[rec.ID]):
 		return 0, store.ErrNotFound
 	case rec.Version != 0 && rec.Version != old.Version:
 		return 0, store.ErrConflict
@@ -125,6 +127,7 @@ func (s *Store) Delete(ctx context.Context, id store.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remove(id)
+	s.deleted[id] = time.Now().Add(store.Tombstone)
 	return nil
 }
 
@@ -221,14 +224,21 @@ func (s *Store) Prune(ctx context.Context, limit int) (int, error) {
 			n++
 		}
 	}
-	for key, until := range s.once {
+	n += forget(s.once, now, limit-n)
+	n += forget(s.deleted, now, limit-n)
+	return n, nil
+}
+
+// forget removes up to limit entries whose time is over.
+func forget[K comparable](until map[K]time.Time, now time.Time, limit int) (n int) {
+	for key, t := range until {
 		if n >= limit {
-			return n, nil
+			break
 		}
-		if !now.Before(until) {
-			delete(s.once, key)
+		if !now.Before(t) {
+			delete(until, key)
 			n++
 		}
 	}
-	return n, nil
+	return n
 }

@@ -26,7 +26,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"a record comes back as it was saved":                saved,
 		"a save replaces only the version that was loaded":   swapped,
-		"what is gone is not saved again":                    goneStaysGone,
+		"what is deleted is never saved again":               goneStaysGone,
+		"the feed tells every change":                        watched,
+		"the feed proves that it is whole":                   provedAlive,
 		"an ended record is none":                            ended,
 		"a touch only moves forward what lives":              touched,
 		"a save keeps the later activity":                    keepsActivity,
@@ -49,7 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 func record() store.Record {
 	var r store.Record
 	rand.Read(r.ID[:])
-	now := time.Now().Round(0)
+	now := time.Now().Truncate(time.Millisecond)
 	r.Head = store.Head{Created: now, LastActive: now, Idle: 30 * time.Minute, Expires: now.Add(time.Hour)}
 	r.Blob = []byte("blob of " + r.ID.String())
 	return r
@@ -130,11 +132,16 @@ func goneStaysGone(t *testing.T, s store.Store) {
 	_, err = s.Load(t.Context(), r.ID)
 	is(t, err, store.ErrNotFound)
 	r.Version = 0
-	create(t, s, r)
+	_, err = s.Save(t.Context(), r)
+	is(t, err, store.ErrNotFound) // nor as a new one
+	never := record()
+	must(t, s.Delete(t.Context(), never.ID))
+	_, err = s.Save(t.Context(), never)
+	is(t, err, store.ErrNotFound) // nor what was deleted before it was saved
 }
 
 func ended(t *testing.T, s store.Store) {
-	now := time.Now()
+	now := time.Now().Truncate(time.Millisecond)
 	for name, head := range map[string]store.Head{
 		"by its end":    {Created: now, LastActive: now, Expires: now.Add(-time.Second)},
 		"by idleness":   {Created: now, LastActive: now.Add(-time.Hour), Idle: time.Minute, Expires: now.Add(time.Hour)},
