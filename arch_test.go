@@ -32,6 +32,7 @@ var archRanks = map[string]int{
 	"config": 0, "store": 0, "internal/event": 0, "internal/seal": 0,
 	"internal/oidc": 1, "internal/web": 1, "internal/limit": 1,
 	"store/memstore": 1, "store/boltstore": 1, "store/storetest": 1,
+	"store/redisstore": 1, "store/pgstore": 1, "internal/testserver": 0,
 	"internal/session": 2, "internal/dialect": 2, "internal/page": 2,
 	"internal/gate":  3,
 	"internal/login": 4, "internal/account": 4, "internal/proxy": 4, "internal/admin": 4,
@@ -45,7 +46,7 @@ var archDrivers = []string{
 }
 
 // archNoHTTP are the rooms that never see a browser's request.
-var archNoHTTP = []string{"store", "store/memstore", "store/boltstore", "internal/session", "internal/seal", "internal/dialect"}
+var archNoHTTP = []string{"store", "store/memstore", "store/boltstore", "store/redisstore", "store/pgstore", "internal/session", "internal/seal", "internal/dialect"}
 
 var archUpdate = flag.Bool("update", false, "write testdata/api.txt anew")
 

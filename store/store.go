@@ -21,6 +21,9 @@ var (
 	// ErrConflict says that the record was changed since it was loaded (or, at version 0, that it exists already).
 	// Nothing was written: load again, merge, save again.
 	ErrConflict = errors.New("store: the record was changed by another")
+	// ErrUnreachable is wrapped by what a store's Open returns when its server does not answer: trying again may help,
+	// changing the configuration does not have to.
+	ErrUnreachable = errors.New("store: the server does not answer")
 )
 
 // ID is a record's key: a SHA-256 value. The secret it was made from is not in the store.
@@ -95,9 +98,9 @@ type Store interface {
 	// replace is gone, or the id was deleted a short while ago, ErrNotFound. On replacing, LastActive becomes the later of the stored and the given one.
 	// When Save returns without an error, the record survives a crash as far as the store's documentation says.
 	Save(ctx context.Context, rec Record) (uint64, error)
-	// Delete removes the record and its index entries and leaves a tombstone. Deleting what is not there is no error,
-	// and leaves a tombstone, too.
-	Delete(ctx context.Context, id ID) error
+	// Delete removes the records with their index entries and leaves tombstones. Deleting what is not there is no
+	// error, and leaves a tombstone, too. After an error some of several may be deleted.
+	Delete(ctx context.Context, ids ...ID) error
 	// Touch moves LastActive forward on those of the records that exist and have not ended. It never creates one,
 	// never moves back, and does not change the version.
 	Touch(ctx context.Context, touches []Touch) error

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -160,11 +161,28 @@ func remove(tx *bbolt.Tx, id store.ID) error {
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, id store.ID) error {
-	return s.update(ctx, func(tx *bbolt.Tx) error {
-		_, err := claim(tx, tombstone(id), time.Now().Add(store.Tombstone))
-		return errors.Join(remove(tx, id), err)
+func (s *Store) Delete(ctx context.Context, ids ...store.ID) error {
+	return inChunks(slices.Clone(ids), func(part []store.ID) error {
+		return s.update(ctx, func(tx *bbolt.Tx) error {
+			for _, id := range part {
+				_, err := claim(tx, tombstone(id), time.Now().Add(store.Tombstone))
+				if err := errors.Join(remove(tx, id), err); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	})
+}
+
+// inChunks keeps write transactions short.
+func inChunks[T any](all []T, write func([]T) error) error {
+	for part := range slices.Chunk(all, 1000) {
+		if err := write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tombstone is the Once key that says that an id was deleted. No caller's key begins with a zero byte.
@@ -177,12 +195,8 @@ func buried(tx *bbolt.Tx, id store.ID) bool {
 
 // Touch implements store.Store.
 func (s *Store) Touch(ctx context.Context, touches []store.Touch) error {
-	touches = append([]store.Touch(nil), touches...)
-	const chunk = 1000
-	for len(touches) > 0 {
-		part := touches[:min(chunk, len(touches))]
-		touches = touches[len(part):]
-		err := s.update(ctx, func(tx *bbolt.Tx) error {
+	return inChunks(slices.Clone(touches), func(part []store.Touch) error {
+		return s.update(ctx, func(tx *bbolt.Tx) error {
 			for _, t := range part {
 				if err := touch(tx, t); err != nil {
 					return err
@@ -190,11 +204,7 @@ func (s *Store) Touch(ctx context.Context, touches []store.Touch) error {
 			}
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }
 
 func touch(tx *bbolt.Tx, t store.Touch) error {

@@ -120,14 +120,16 @@ func (s *Store) remove(id store.ID) {
 }
 
 // Delete implements store.Store.
-func (s *Store) Delete(ctx context.Context, id store.ID) error {
+func (s *Store) Delete(ctx context.Context, ids ...store.ID) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(id)
-	s.deleted[id] = time.Now().Add(store.Tombstone)
+	for _, id := range ids {
+		s.remove(id)
+		s.deleted[id] = time.Now().Add(store.Tombstone)
+	}
 	return nil
 }
 

@@ -135,7 +135,11 @@ func goneStaysGone(t *testing.T, s store.Store) {
 	_, err = s.Save(t.Context(), r)
 	is(t, err, store.ErrNotFound) // nor as a new one
 	never := record()
-	must(t, s.Delete(t.Context(), never.ID))
+	other := create(t, s, record())
+	must(t, s.Delete(t.Context(), never.ID, other.ID))
+	_, err = s.Load(t.Context(), other.ID)
+	is(t, err, store.ErrNotFound)
+	must(t, s.Delete(t.Context()))
 	_, err = s.Save(t.Context(), never)
 	is(t, err, store.ErrNotFound) // nor what was deleted before it was saved
 }

@@ -116,7 +116,7 @@ func provedAlive(t *testing.T, s store.Store) {
 			}
 		})
 	}
-	for range 50 {
+	for range 10 {
 		r := create(t, s, record())
 		acknowledged := time.Now()
 		within(t, "a sign of life", func() bool { return l.provedSince().After(acknowledged) })
