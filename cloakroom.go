@@ -79,8 +79,10 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	}
 	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st}
 	h.events = h.sink(cfg, o)
+	cache := session.NewCache(int64(cfg.Cache))
+	feed := session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
 	shared := shared{
-		store: st, ring: ring, events: h.events, pages: page.New(), cache: session.NewCache(int64(cfg.Cache)),
+		store: st, ring: ring, events: h.events, pages: page.New(), cache: cache, feed: feed,
 		perAccount: limit.New(cfg.Limits.PerAccount), perAddress: limit.New(cfg.Limits.PerAddress),
 	}
 	for _, f := range cfg.Frontends {
@@ -97,6 +99,7 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 			h.wait.Go(func() { greet(ctx, p) })
 		}
 	}
+	h.wait.Go(func() { feed.Run(ctx) })
 	if p, ok := st.(store.Pruner); ok {
 		h.wait.Go(func() { prune(ctx, p, o.Log) })
 	}
@@ -115,7 +118,7 @@ func storeOf(cfg config.Config, o Options) (store.Store, error) {
 }
 
 func ringOf(cfg config.Config, o Options) (*seal.Ring, error) {
-	keys := cfg.Keys
+	keys := config.KeyRing(cfg.Keys)
 	if len(keys) == 0 {
 		if o.Store != nil {
 			if _, inMemory := o.Store.(*memstore.Store); !inMemory {

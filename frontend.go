@@ -29,6 +29,7 @@ type shared struct {
 	events     event.Sink
 	pages      *page.Pages
 	cache      *session.Cache
+	feed       *session.Feed
 	perAccount *limit.GCRA
 	perAddress *limit.GCRA
 }
@@ -68,7 +69,7 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 		ordered = append(ordered, login.Provider{Config: p, Client: client})
 	}
 	f.sessions, err = session.NewManager(session.Options{
-		Frontend: cfg.URL, Store: s.store, Ring: s.ring, Cache: s.cache, Providers: policies, Events: s.events,
+		Frontend: cfg.URL, Store: s.store, Ring: s.ring, Cache: s.cache, Feed: s.feed, Providers: policies, Events: s.events,
 		Idle: cfg.Session.IdleTimeout.Std(), RememberIdle: cfg.Session.RememberIdleTimeout.Std(),
 		Lifetime: cfg.Session.Lifetime.Std(), UserTokenNeeded: needsUserToken(cfg.Routes),
 	})

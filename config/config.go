@@ -10,6 +10,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Config is the whole configuration.
@@ -32,14 +33,17 @@ type Config struct {
 	// The forward-auth listener.
 	Verify Verify `yaml:"verify"`
 
-	// Where the sessions rest: `file:PATH` is one file of this machine and survives restarts and crashes;
-	// `memory:` forgets every session when the process ends. A program that embeds Cloakroom opens its store itself
+	// Where the sessions rest. `file:PATH` is one file of this machine and survives restarts and crashes;
+	// `memory:` forgets every session when the process ends. Any number of processes share `redis://` (or `rediss://`
+	// with TLS; Redis or Valkey, one server, Sentinel, Cluster) or `postgres://`; both need `keys`. docs/operate.md has
+	// the URLs, and says which store when. A program that embeds Cloakroom opens its store itself
 	// and leaves this empty, or writes `memory:`.
 	//
 	// Default: `file:cloakroom.db`
 	Store string `yaml:"store" rule:"set"`
 
-	// The key ring: each key is 32 random bytes in base64, as `cloakroom keys new` prints it. The first key seals,
+	// The key ring: each key is 32 random bytes in base64, as `cloakroom keys new` prints it; an item may be several,
+	// one per line, as `cloakroom keys rotate` leaves them in a file. The first key seals,
 	// all of them open, so a new key goes to the end of every replica's list before it goes to the front. Whoever
 	// has the keys and the store still opens no token without a ticket; who loses the keys loses every session.
 	//
@@ -59,10 +63,10 @@ type Config struct {
 	Cache Size `yaml:"cache" rule:"set"`
 
 	// How long cached sessions go on being served while the store cannot be reached. Each second is a second that
-	// an ended session may live on.
+	// an ended session may live on. A store that this process has to itself needs no grace.
 	//
 	// Default: `0s`
-	StoreGrace Duration `yaml:"store_grace" later:"*"`
+	StoreGrace Duration `yaml:"store_grace"`
 
 	// How often the own-domain form may be tried.
 	Limits Limits `yaml:"limits"`
@@ -139,10 +143,13 @@ func (c Config) check(a at) {
 	}
 	c.Admin.check(a.key("admin"), c.Listen)
 	checkStore(a.key("store"), c.Store)
-	checkKeys(a.key("keys"), c.Keys)
+	checkKeys(a.key("keys"), c.Keys, c.SharedStore())
 	checkTrusted(a.key("trusted_proxies"), c.TrustedProxies)
 	if c.Cache < 0 {
 		a.key("cache").say("is below zero", "write a size like 64MiB")
+	}
+	if c.StoreGrace < 0 || c.StoreGrace.Std() > time.Hour {
+		a.key("store_grace").say("is below zero or above an hour", "write a duration like 30s; it is how late an end may be")
 	}
 	c.Limits.check(a.key("limits"))
 	checkFrontends(a.key("frontends"), c)

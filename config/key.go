@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // keyBytes is the length of a key of the ring.
@@ -35,80 +35,116 @@ func Key(s Secret) ([]byte, error) {
 	return key, nil
 }
 
-func checkKeys(a at, keys []Secret) {
-	for i, k := range keys {
-		if _, err := Key(k); err != nil {
-			a.item(i).say("is not 32 bytes in base64", "make one with `cloakroom keys new`")
-			continue
+// KeyRing takes the items of the setting `keys` apart: each holds one key, or several, one per line, as a file does
+// that `cloakroom keys rotate` has worked on.
+func KeyRing(items []Secret) []Secret {
+	var ring []Secret
+	for _, item := range items {
+		for key := range strings.FieldsSeq(item.Reveal()) {
+			ring = append(ring, NewSecret(key))
 		}
-		for _, earlier := range keys[:i] {
-			if earlier.Reveal() == k.Reveal() {
+	}
+	return ring
+}
+
+func checkKeys(a at, items []Secret, shared bool) {
+	if len(items) == 0 && shared {
+		a.say("is empty, and other processes share the store", "give all of them the same key, made with `cloakroom keys new`")
+	}
+	seen := map[string]bool{}
+	for i, item := range items {
+		keys := KeyRing([]Secret{item})
+		if len(keys) == 0 {
+			a.item(i).say("is not 32 bytes in base64", "make one with `cloakroom keys new`")
+		}
+		for _, k := range keys {
+			if _, err := Key(k); err != nil {
+				a.item(i).say("is not 32 bytes in base64", "make one with `cloakroom keys new`")
+				break
+			}
+			if seen[k.Reveal()] {
 				a.item(i).say("is in the list already", "leave it out")
 				break
 			}
+			seen[k.Reveal()] = true
 		}
 	}
 }
 
-// KeyFile reads the key in a file that only its owner may read, or makes that file with a new key, durably, before
-// it returns. It never overwrites one.
-func KeyFile(path string) (Secret, error) {
-	key, err := readKey(path)
+// KeyFile reads the keys in a file that only its owner may read, one per line, the one that seals first; or it makes
+// that file with a new key, durably, before it returns. It never overwrites one.
+func KeyFile(path string) ([]Secret, error) {
+	keys, err := readKeys(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if key, err = makeKey(path); errors.Is(err, fs.ErrExist) { // another process was faster
-			key, err = readKey(path)
+		if err = putKeys(path, []Secret{NewKey()}, os.Link); err == nil || errors.Is(err, fs.ErrExist) { // another process may be faster
+			keys, err = readKeys(path)
 		}
 	}
 	if err != nil {
-		return Secret{}, fmt.Errorf("key file: %w", err)
+		return nil, fmt.Errorf("key file: %w", err)
 	}
-	return key, nil
+	return keys, nil
 }
 
-func readKey(path string) (Secret, error) {
+// WriteKeyFile replaces the keys in a file, durably and at once: whoever reads it sees the old ones or the new ones.
+func WriteKeyFile(path string, keys []Secret) error {
+	if err := putKeys(path, keys, os.Rename); err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	return nil
+}
+
+func readKeys(path string) ([]Secret, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return Secret{}, err
+		return nil, err
 	}
 	defer func() { _ = file.Close() }()
 	info, err := file.Stat()
 	if err != nil {
-		return Secret{}, err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return Secret{}, fmt.Errorf("%s is not a plain file", path)
+		return nil, fmt.Errorf("%s is not a plain file", path)
 	}
 	if mode := info.Mode().Perm(); runtime.GOOS != "windows" && mode&0o077 != 0 {
-		return Secret{}, fmt.Errorf("%s can be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
+		return nil, fmt.Errorf("%s can be read by others (mode %04o): run `chmod 600 %s`", path, mode, path)
 	}
-	data, err := io.ReadAll(io.LimitReader(file, 1<<10))
+	data, err := io.ReadAll(io.LimitReader(file, 16<<10))
 	if err != nil {
-		return Secret{}, err
+		return nil, err
 	}
-	key := NewSecret(string(bytes.TrimSpace(data)))
-	if _, err := Key(key); err != nil {
-		return Secret{}, fmt.Errorf("%s: %w", path, err)
+	keys := KeyRing([]Secret{NewSecret(string(data))})
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s: %w", path, errKey)
 	}
-	return key, nil
+	for _, k := range keys {
+		if _, err := Key(k); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return keys, nil
 }
 
-// makeKey writes a new key beside its place and then links it there, so that nobody ever reads half a key and no
-// key is replaced.
-func makeKey(path string) (Secret, error) {
-	key := NewKey()
+// putKeys writes the keys beside their place and then puts them there, so that nobody ever reads half a file. With
+// os.Link no file is replaced.
+func putKeys(path string, keys []Secret, put func(from, to string) error) error {
 	draft, err := os.CreateTemp(filepath.Dir(path), ".key-*") // O_EXCL, mode 0600
 	if err != nil {
-		return Secret{}, err
+		return err
 	}
 	defer func() { _ = os.Remove(draft.Name()) }()
-	_, err = draft.WriteString(key.Reveal() + "\n")
+	for _, k := range keys {
+		_, failed := draft.WriteString(k.Reveal() + "\n")
+		err = errors.Join(err, failed)
+	}
 	if err := errors.Join(err, draft.Sync(), draft.Close()); err != nil {
-		return Secret{}, err
+		return err
 	}
-	if err := os.Link(draft.Name(), path); err != nil {
-		return Secret{}, err
+	if err := put(draft.Name(), path); err != nil {
+		return err
 	}
-	return key, syncDir(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
 }
 
 // syncDir makes a new name in a directory durable.

@@ -39,7 +39,7 @@ func TestKeyFile(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 	second, err := KeyFile(path)
-	if err != nil || second.Reveal() != first.Reveal() {
+	if err != nil || second[0].Reveal() != first[0].Reveal() {
 		t.Errorf("the key changed: %v", err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
@@ -85,7 +85,7 @@ func TestKeyFileAtOnce(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			keys[i] = key.Reveal()
+			keys[i] = key[0].Reveal()
 		})
 	}
 	wait.Wait()
@@ -93,5 +93,27 @@ func TestKeyFileAtOnce(t *testing.T) {
 		if k != keys[0] {
 			t.Fatal("two keys")
 		}
+	}
+}
+
+func TestKeyFileHoldsARing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	want := []Secret{NewKey(), NewKey()}
+	if err := WriteKeyFile(path, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := KeyFile(path)
+	if err != nil || len(got) != 2 || got[0].Reveal() != want[0].Reveal() || got[1].Reveal() != want[1].Reveal() {
+		t.Errorf("%d keys, %v", len(got), err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ring := KeyRing([]Secret{NewSecret(string(data)), NewKey()}); len(ring) != 3 {
+		t.Errorf("%d keys", len(ring))
 	}
 }

@@ -1,9 +1,13 @@
 package config
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 )
+
+// sharedStores are the kinds of store that many processes use at once.
+var sharedStores = []string{"redis", "rediss", "postgres", "postgresql"}
 
 func checkStore(a at, store string) {
 	scheme, rest, _ := strings.Cut(store, ":")
@@ -14,9 +18,17 @@ func checkStore(a at, store string) {
 	case scheme == "file" && (rest == "" || strings.HasPrefix(rest, "//")):
 		a.say("names no file", "write file:PATH, like file:/var/lib/cloakroom/sessions.db")
 	case scheme == "file":
-	case slices.Contains([]string{"redis", "rediss", "postgres", "postgresql"}, scheme):
-		a.say("is of a kind that is not built yet in this version", "write file:PATH or memory:")
+	case slices.Contains(sharedStores, scheme):
+		if u, err := url.Parse(store); err != nil || u.Host == "" {
+			a.say("names no server", "write redis://HOST:PORT, rediss://HOST:PORT or postgres://USER@HOST/DATABASE; a password in it is URL-encoded")
+		}
 	default:
-		a.say("is of no known kind", "write file:PATH or memory:")
+		a.say("is of no known kind", "write file:PATH, redis://, rediss://, postgres:// or memory:")
 	}
+}
+
+// SharedStore reports whether a store is one that several processes can use: they need the same keys.
+func (c Config) SharedStore() bool {
+	scheme, _, _ := strings.Cut(c.Store, ":")
+	return slices.Contains(sharedStores, scheme)
 }

@@ -50,7 +50,7 @@ func probe(ctx context.Context, cfg config.Config, out io.Writer) error {
 			fmt.Fprintf(out, "%s: %v\n", what, err)
 		}
 	}
-	say("store "+cfg.Store, probeStore(cfg))
+	say("store "+nameOf(cfg.Store), probeStore(ctx, cfg))
 	for _, f := range cfg.Frontends {
 		for _, p := range f.Providers {
 			client := oidc.New(oidc.Config{
@@ -71,16 +71,27 @@ func probe(ctx context.Context, cfg config.Config, out io.Writer) error {
 	return nil
 }
 
+// nameOf is a store's URL without its password.
+func nameOf(storeURL string) string {
+	if u, err := url.Parse(storeURL); err == nil {
+		return u.Redacted()
+	}
+	return "(its URL cannot be read)"
+}
+
 // probeStore opens the store and closes it again. One that is locked is in use, which is fine.
-func probeStore(cfg config.Config) error {
-	st, _, err := openStore(cfg, nil)
+func probeStore(ctx context.Context, cfg config.Config) error {
+	if _, err := keysOf(cfg); err != nil {
+		return err
+	}
+	st, err := openStore(ctx, cfg.Store, nil, false)
 	if errors.Is(err, boltstore.ErrLocked) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return st.close()
+	return errors.Join(st.Ping(ctx), st.close())
 }
 
 func dial(ctx context.Context, upstream string) error {

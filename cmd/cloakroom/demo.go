@@ -100,7 +100,7 @@ func (d *demoServer) prepare(ctx context.Context) error {
 		return err
 	}
 	d.inner = d.route(provider, demo.NewAPI(provider.CheckAccessToken), events)
-	return d.open(events)
+	return d.open(ctx, events)
 }
 
 // demoSecret is known to everyone: the demo's provider is on this computer, for this client, and nothing else.
@@ -142,7 +142,7 @@ func (d *demoServer) route(provider *idp.Provider, api, events http.Handler) htt
 	return mux
 }
 
-func (d *demoServer) open(events *demo.Log) error {
+func (d *demoServer) open(ctx context.Context, events *demo.Log) error {
 	behind := "http://" + d.behind.Addr().String()
 	cfg := config.Config{
 		Store: "file:" + filepath.Join(d.dir, "sessions.db"),
@@ -159,7 +159,11 @@ func (d *demoServer) open(events *demo.Log) error {
 			},
 		}},
 	}
-	st, keys, err := openStore(cfg, d.quiet)
+	keys, err := keysOf(cfg)
+	if err != nil {
+		return err
+	}
+	st, err := openStore(ctx, cfg.Store, d.quiet, false)
 	if err != nil {
 		return err
 	}

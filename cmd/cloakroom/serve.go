@@ -43,11 +43,15 @@ func newLog(cfg config.Log, out io.Writer) *slog.Logger {
 
 // serve runs the server until ctx ends, then drains.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	st, keys, err := openStore(cfg, log)
+	keys, err := keysOf(cfg)
 	if err != nil {
 		return err
 	}
 	cfg.Keys = keys
+	st, err := openStore(ctx, cfg.Store, log, true)
+	if err != nil {
+		return err
+	}
 	handler, err := cloakroom.New(cfg, cloakroom.Options{Store: st.Store, Log: log})
 	if err != nil {
 		return errors.Join(err, st.close())

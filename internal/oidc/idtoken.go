@@ -98,6 +98,10 @@ func (p *Provider) unverified(raw string) (Claims, error) {
 // parseIDToken takes a token apart and refuses what its header must not say. Keys and addresses of keys in the header
 // are not looked at; an extension that must be understood (crit) is none that we understand.
 func (p *Provider) parseIDToken(raw string) (*jose.JSONWebSignature, error) {
+	return p.parseJWT(raw, "JWT", "")
+}
+
+func (p *Provider) parseJWT(raw string, types ...string) (*jose.JSONWebSignature, error) {
 	switch {
 	case raw == "":
 		return nil, rejected("missing")
@@ -123,7 +127,7 @@ func (p *Provider) parseIDToken(raw string) (*jose.JSONWebSignature, error) {
 		}
 	}
 	typ, ok := head[jose.HeaderType]
-	if s, isText := typ.(string); ok && (!isText || !strings.EqualFold(s, "JWT")) {
+	if !typeAllowed(typ, ok, types) {
 		return nil, rejected("typ")
 	}
 	return jws, nil

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
@@ -109,6 +110,40 @@ func (r *Ring) Open(c Context, sealed []byte) ([]byte, error) {
 		}
 	}
 	return nil, ErrOpen
+}
+
+// Current reports whether Seal would use the same key today. What it does not know is not current.
+func (r *Ring) Current(sealed []byte) bool {
+	return len(sealed) >= RingOverhead && sealed[0] == version && string(sealed[1:1+nameSize]) == string(r.keys[0].name[:])
+}
+
+// Keys is how many keys the ring has.
+func (r *Ring) Keys() int { return len(r.keys) }
+
+// Names are the ring's keys as they appear in what they sealed, the one that seals first. They tell nothing of a key.
+func (r *Ring) Names() []string {
+	names := make([]string, len(r.keys))
+	for i, k := range r.keys {
+		names[i] = hex.EncodeToString(k.name[:])
+	}
+	return names
+}
+
+// NameIn is the name of the key that sealed these bytes, "" if they are not of a form that is known.
+func NameIn(sealed []byte) string {
+	if len(sealed) < RingOverhead || sealed[0] != version {
+		return ""
+	}
+	return hex.EncodeToString(sealed[1 : 1+nameSize])
+}
+
+// NameOf is the name of the key that made an index value, "" if it is none.
+func NameOf(index string) string {
+	raw, err := base64.RawURLEncoding.DecodeString(index)
+	if err != nil || len(raw) != nameSize+sha256.Size {
+		return ""
+	}
+	return hex.EncodeToString(raw[:nameSize])
 }
 
 // object is the key of one object.

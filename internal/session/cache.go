@@ -35,3 +35,4 @@ func (l *Live) weight() int {
 func (c *Cache) get(id store.ID) (*Live, bool) { return c.entries.GetIfPresent(id) }
 func (c *Cache) put(id store.ID, l *Live)      { c.entries.Set(id, l) }
 func (c *Cache) drop(id store.ID)              { c.entries.Invalidate(id) }
+func (c *Cache) clear()                        { c.entries.InvalidateAll() }

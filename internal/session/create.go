@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/oidc"
@@ -18,6 +17,8 @@ type Login struct {
 	Method   string // password | redirect
 	Exchange oidc.Exchange
 	Remember bool
+	Device   string // what the browser says it is
+	Address  string // the client's address
 	// Replaces is the older session of the same browser, by its ticket or its handle; it is ended.
 	Replaces       *Ticket
 	ReplacesHandle string
@@ -30,16 +31,16 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	if !ok {
 		return Ticket{}, nil, fmt.Errorf("session: no provider %q", n.Provider)
 	}
-	ticket, now := NewTicket(), time.Now()
+	ticket, now := NewTicket(), m.now()
 	id := ticket.idOf(m.Frontend)
 	c := n.Exchange.Claims
 	o := &opened{
 		record:      store.Record{ID: id, Head: store.Head{Created: now, LastActive: now}},
-		providerEnd: c.SessionExpiry, tokens: n.Exchange.Tokens,
+		providerEnd: c.SessionExpiry, tokens: m.dated(n.Exchange.Tokens),
 		session: &Session{
 			Handle: handleOf(id), Frontend: m.Frontend, Provider: n.Provider, Issuer: c.Issuer, Subject: c.Subject,
 			SID: c.SID, Method: n.Method, User: c.User, ACR: c.ACR, AMR: c.AMR, Created: now, AuthTime: c.AuthTime,
-			Remember: n.Remember,
+			Remember: n.Remember, ClientID: p.ClientID, Device: n.Device, Address: n.Address, Issued: c.IssuedAt,
 		},
 	}
 	if o.session.AuthTime.IsZero() {
@@ -48,7 +49,6 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	o.tokens.Generation = 1
 	rand.Read(o.key[:])
 	o.sealedKey = m.sealKey(ticket, id, o.key)
-	m.setHead(o, p.ClientID)
 	if err := m.encode(o); err != nil {
 		return Ticket{}, nil, err
 	}
@@ -57,25 +57,14 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 		return Ticket{}, nil, &Unavailable{Err: errors.Join(err, p.Provider.Revoke(ctx, o.tokens))}
 	}
 	o.record.Version = version
+	m.Feed.wrote(m, id, o)
 	live := m.keep(o)
 	m.Cache.put(id, live)
+	if err := m.stillLoggedIn(ctx, live); err != nil {
+		return Ticket{}, nil, err
+	}
 	m.replace(ctx, n)
 	return ticket, live, nil
-}
-
-// setHead fills what the store reads.
-func (m *Manager) setHead(o *opened, clientID string) {
-	s, h := o.session, &o.record.Head
-	idle := m.Idle
-	if s.Remember {
-		idle = m.RememberIdle
-	}
-	h.Idle = idle + idle/20
-	h.Expires, _ = m.endOf(o)
-	h.Subject = m.Ring.Index("subject", s.Issuer, clientID, s.Subject)
-	if s.SID != "" {
-		h.SID = m.Ring.Index("sid", s.Issuer, clientID, s.SID)
-	}
 }
 
 // replace ends the browser's older session. That it cannot be ended now is no reason to refuse the new one.

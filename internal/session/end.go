@@ -23,10 +23,11 @@ func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool
 	if err := m.Store.Delete(ctx, l.id); err != nil {
 		return false, &Unavailable{Err: err}
 	}
+	m.Feed.wrote(m, l.id, nil)
 	l.mu.Lock()
 	running := l.flight
 	l.mu.Unlock()
-	if !l.finish() {
+	if !l.finish(reason) {
 		return false, nil
 	}
 	if running != nil {

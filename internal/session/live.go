@@ -18,12 +18,15 @@ type Live struct {
 	active  atomic.Int64 // last activity, Unix nanoseconds
 	touched atomic.Int64 // the last activity that was handed to the flusher
 	over    atomic.Bool
+	watched atomic.Int64 // streams that want to hear of changes
+	reason  string       // why it ended; set before done is closed
 	done    chan struct{}
 
-	mu     sync.Mutex // guards what follows
-	open   *opened    // the newest record that is saved
-	state  state
-	flight *flight
+	mu      sync.Mutex // guards what follows
+	open    *opened    // the newest record that is saved
+	state   state
+	flight  *flight
+	changed chan struct{} // closed and replaced when what the session says of itself changes
 }
 
 // view is what requests read: immutable, swapped as a whole.
@@ -52,6 +55,16 @@ func (l *Live) Degraded() bool { return l.view.Load().degraded }
 
 // Done is closed when the session has ended, so that its streams and WebSockets can be closed.
 func (l *Live) Done() <-chan struct{} { return l.done }
+
+// Why is the reason of the end; only once Done is closed.
+func (l *Live) Why() string { return l.reason }
+
+// Changed is closed when what the session says of itself changes: its claims, its end, whether it is degraded.
+func (l *Live) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
 
 // ExpiresAt is the earliest of all known ends.
 func (l *Live) ExpiresAt() time.Time {
@@ -91,7 +104,11 @@ func (l *Live) show(degraded bool) {
 	if !l.state.expires.IsZero() {
 		v.freshTil = l.state.expires.Add(-l.state.lead)
 	}
-	l.view.Store(v)
+	old := l.view.Swap(v)
+	if old != nil && (old.session != v.session || old.degraded != v.degraded || !old.end.Equal(v.end)) {
+		close(l.changed)
+		l.changed = make(chan struct{})
+	}
 }
 
 // endOf is the earliest known end of a session other than idleness, and what it is.

@@ -20,6 +20,7 @@ type Options struct {
 	Store        store.Store
 	Ring         *seal.Ring
 	Cache        *Cache
+	Feed         *Feed                     // of the same Store and Cache
 	Providers    map[string]ProviderPolicy // by name
 	Idle         time.Duration             // idle timeout
 	RememberIdle time.Duration             // idle timeout with "remember me"
@@ -32,8 +33,7 @@ type Options struct {
 // Manager keeps one frontend's sessions.
 type Manager struct {
 	Options
-	exclusive bool // what this process knows of a record is all there is to know
-	circuits  map[string]*circuit
+	circuits map[string]*circuit
 
 	mu      sync.Mutex
 	lives   map[store.ID]weak.Pointer[Live] // every Live that somebody holds: one per session
@@ -50,13 +50,14 @@ type loading struct {
 	done  chan struct{}
 	live  *Live
 	err   error
-	ended bool // the session ended meanwhile: what was loaded must not be kept. Guarded by Manager.mu
+	ended bool // the session ended meanwhile: what was loaded is not to be used. Guarded by Manager.mu
+	doubt bool // the record changed meanwhile: what was loaded is not to be kept. Guarded by Manager.mu
 }
 
 // NewManager makes a manager and starts writing activity in the background.
 func NewManager(o Options) (*Manager, error) {
-	if o.Frontend == "" || o.Store == nil || o.Ring == nil || o.Cache == nil {
-		return nil, errors.New("session: a manager needs a frontend, a store, a ring and a cache")
+	if o.Frontend == "" || o.Store == nil || o.Ring == nil || o.Cache == nil || o.Feed == nil {
+		return nil, errors.New("session: a manager needs a frontend, a store, a ring, a cache and a feed")
 	}
 	if o.Idle <= 0 || o.RememberIdle <= 0 || o.Lifetime <= 0 {
 		return nil, errors.New("session: idle timeouts and lifetime must be positive")
@@ -65,12 +66,12 @@ func NewManager(o Options) (*Manager, error) {
 		Options: o, circuits: map[string]*circuit{}, lives: map[store.ID]weak.Pointer[Live]{},
 		loading: map[store.ID]*loading{}, touches: map[store.ID]store.Touch{},
 	}
-	_, m.exclusive = o.Store.(store.Exclusive)
 	for name, p := range o.Providers {
 		m.circuits[name] = &circuit{rotates: new(atomic.Bool), reuse: p.Reuse}
 	}
 	m.closing, m.stop = context.WithCancel(context.Background())
 	m.work.Go(m.flusher)
+	o.Feed.join(m)
 	return m, nil
 }
 
@@ -87,16 +88,39 @@ func (m *Manager) Close(ctx context.Context) error {
 	return m.flush(ctx)
 }
 
+// now is the time by which ends are judged: the store's, where it has a clock.
+func (m *Manager) now() time.Time { return m.here(time.Now()) }
+
+// here is a time of this process's clock in the store's.
+func (m *Manager) here(t time.Time) time.Time {
+	if offset := m.Feed.offset.Load(); offset != 0 && !t.IsZero() {
+		return t.Add(time.Duration(offset))
+	}
+	return t
+}
+
+// graceLoad is how long a request waits for a store that may be down, where it may be served without.
+const graceLoad = 500 * time.Millisecond
+
 // Lookup returns the session that the ticket opens. ErrEnded: there is none. *Unavailable: it cannot be told.
 // For a cached session it takes no lock that sessions share, allocates nothing and asks no store.
 func (m *Manager) Lookup(ctx context.Context, t Ticket) (*Live, error) {
-	id := t.idOf(m.Frontend)
-	if m.exclusive {
-		if l, ok := m.Cache.get(id); ok && !l.over.Load() && l.overAt(l.view.Load(), time.Now()) == "" {
-			return l, nil
-		}
+	id, now := t.idOf(m.Frontend), time.Now()
+	cached, ok := m.Cache.get(id)
+	usable := ok && !cached.over.Load() && cached.overAt(cached.view.Load(), m.here(now)) == ""
+	if usable && m.Feed.trusted(now) {
+		return cached, nil
 	}
-	return m.load(ctx, id, t)
+	if !usable || !m.Feed.graced(now) {
+		return m.load(ctx, id, t)
+	}
+	ctx, cancel := context.WithTimeout(ctx, graceLoad)
+	defer cancel()
+	l, err := m.load(ctx, id, t)
+	if _, ok := errors.AsType[*Unavailable](err); ok {
+		return cached, nil
+	}
+	return l, err
 }
 
 // load reads the record, once for all who ask at the same time.
@@ -128,14 +152,14 @@ func (m *Manager) settle(id store.ID, c *loading, l *Live, err error) (*Live, er
 	m.mu.Lock()
 	delete(m.loading, id)
 	ended := c.ended
-	if err == nil && !ended {
+	if err == nil && !ended && !c.doubt {
 		m.Cache.put(id, l) // under the lock: an end that comes now takes it out again
 	}
 	m.mu.Unlock()
 	if err != nil || !ended {
 		return l, err
 	}
-	l.finish()
+	l.finish(ReasonEndedElsewhere)
 	return nil, ErrEnded
 }
 
@@ -161,13 +185,13 @@ func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error
 			return nil, m.unreadable(ctx, rec, err)
 		}
 		l = m.keep(o)
-	} else if err := m.renewed(l, rec, t); err != nil {
+	} else if err := m.adopt(l, rec); err != nil {
 		return nil, m.unreadable(ctx, rec, err)
 	}
 	if l.over.Load() {
 		return nil, ErrEnded
 	}
-	if why := l.overAt(l.view.Load(), time.Now()); why != "" {
+	if why := l.overAt(l.view.Load(), m.now()); why != "" {
 		if _, err := m.End(ctx, l, why); err != nil {
 			return nil, &Unavailable{Err: err}
 		}
@@ -192,7 +216,7 @@ func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) e
 
 // keep makes the one Live of a record. If another was made meanwhile, that one is it.
 func (m *Manager) keep(o *opened) *Live {
-	l := &Live{manager: m, id: o.record.ID, open: o, done: make(chan struct{})}
+	l := &Live{manager: m, id: o.record.ID, open: o, done: make(chan struct{}), changed: make(chan struct{})}
 	l.active.Store(o.record.Head.LastActive.UnixNano())
 	l.touched.Store(o.record.Head.LastActive.UnixNano())
 	c := m.circuits[o.session.Provider]
@@ -240,7 +264,7 @@ func (m *Manager) held(id store.ID) *Live {
 func (m *Manager) forget(id store.ID) {
 	m.overtake(id)
 	if l := m.held(id); l != nil {
-		l.finish()
+		l.finish(ReasonEndedElsewhere)
 	}
 }
 
@@ -255,29 +279,37 @@ func (m *Manager) overtake(id store.ID) {
 }
 
 // finish marks the session over, once.
-func (l *Live) finish() (first bool) {
+func (l *Live) finish(reason string) (first bool) {
 	if !l.over.CompareAndSwap(false, true) {
 		return false
 	}
+	l.reason = reason
 	l.manager.overtake(l.id)
 	l.mu.Lock()
-	l.state, _ = step(l.state, ended{now: time.Now()})
+	l.state, _ = step(l.state, ended{now: l.manager.now()})
 	l.mu.Unlock()
 	close(l.done)
 	return true
 }
 
-// renewed takes over what another process saved. Only the newer token generation wins; activity keeps its maximum.
-func (m *Manager) renewed(l *Live, rec store.Record, t Ticket) error {
+// adopt takes over what another process saved. Activity keeps its maximum; a running refresh sees to its own record.
+func (m *Manager) adopt(l *Live, rec store.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	advance(&l.active, rec.Head.LastActive.UnixNano())
-	if rec.Version <= l.open.record.Version || l.flight != nil {
+	if rec.Version == l.open.record.Version || l.flight != nil {
 		return nil
 	}
-	o, err := m.decode(rec, t)
+	env, err := envelopeOf(rec)
 	if err != nil {
 		return err
+	}
+	o, err := m.decodeWith(rec, env, l.open.key)
+	if err != nil {
+		return err
+	}
+	if o.tokens.Generation < l.open.tokens.Generation {
+		return nil // a failover took it back: what we have is newer, and is being written again
 	}
 	l.take(o)
 	return nil
@@ -285,9 +317,9 @@ func (m *Manager) renewed(l *Live, rec store.Record, t Ticket) error {
 
 // take makes a loaded record the one in use. l.mu is held.
 func (l *Live) take(o *opened) {
-	newer := o.tokens.Generation > l.open.tokens.Generation
+	other := o.tokens.Access != l.open.tokens.Access
 	l.open = o
-	if newer {
+	if other {
 		l.state = l.state.use(o.tokens.Generation, o.tokens.Expires,
 			leadOf(o.tokens.Expires.Sub(o.tokens.Obtained), rand.Float64()), o.tokens.Refresh != "") //nolint:gosec // jitter
 	}

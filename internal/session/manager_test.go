@@ -119,11 +119,11 @@ func (f *flaky) Save(ctx context.Context, r store.Record) (uint64, error) {
 	return f.Store.Save(ctx, r)
 }
 
-func (f *flaky) Delete(ctx context.Context, id store.ID) error {
+func (f *flaky) Delete(ctx context.Context, ids ...store.ID) error {
 	if f.down.Load() {
 		return errDown
 	}
-	return f.Store.Delete(ctx, id)
+	return f.Store.Delete(ctx, ids...)
 }
 
 // fixture is a manager on fakes.
@@ -164,6 +164,9 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 
 func (f *fixture) manager(o Options) *Manager {
 	f.t.Helper()
+	if o.Feed == nil || o.Feed.cache != o.Cache || o.Feed.store != o.Store {
+		o.Feed = NewFeed(o.Store, o.Cache, 0, o.Events)
+	}
 	m, err := NewManager(o)
 	if err != nil {
 		f.t.Fatal(err)

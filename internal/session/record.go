@@ -45,7 +45,11 @@ type listPart struct {
 	AuthTime int64                      `cbor:"11,keyasint"`
 	Remember bool                       `cbor:"12,keyasint,omitempty"`
 	// ProviderEnd is the provider's own end of the session (session_expiry), 0 = not said.
-	ProviderEnd int64 `cbor:"13,keyasint,omitempty"`
+	ProviderEnd int64  `cbor:"13,keyasint,omitempty"`
+	ClientID    string `cbor:"14,keyasint,omitempty"`
+	Device      string `cbor:"15,keyasint,omitempty"`
+	Address     string `cbor:"16,keyasint,omitempty"`
+	Issued      int64  `cbor:"17,keyasint,omitempty"`
 }
 
 // tokenPart is the token set and what refreshing it needs to know.
@@ -78,8 +82,16 @@ func ticketKey(t Ticket, frontend string) [32]byte {
 	return seal.Derive(t.secret[:], "cloakroom ticket key v1", frontend)
 }
 
-// encode seals the parts into the record's blob.
+// encode seals the parts into the record's blob, all under the key that seals now, with what the store reads.
 func (m *Manager) encode(o *opened) error {
+	m.setHead(o)
+	if !m.Ring.Current(o.sealedKey) {
+		sealed, err := m.rewrapKey(o.record.ID, o.sealedKey)
+		if err != nil {
+			return err
+		}
+		o.sealedKey = sealed
+	}
 	list, err := cbor.Marshal(listOf(o))
 	if err != nil {
 		return fmt.Errorf("encoding a session: %w", err)
@@ -106,6 +118,33 @@ func (m *Manager) encode(o *opened) error {
 func (m *Manager) sealKey(t Ticket, id store.ID, key [32]byte) []byte {
 	c := m.context(id.String(), "key")
 	return m.Ring.Seal(c, seal.SealWith(ticketKey(t, m.Frontend), c, key[:]))
+}
+
+// rewrapKey puts the data key under the key that seals now. What is inside stays under the ticket's key, so no ticket
+// is needed.
+func (m *Manager) rewrapKey(id store.ID, sealed []byte) ([]byte, error) {
+	c := m.context(id.String(), "key")
+	wrapped, err := m.Ring.Open(c, sealed)
+	if err != nil {
+		return nil, errRecord
+	}
+	return m.Ring.Seal(c, wrapped), nil
+}
+
+// setHead fills what the store reads.
+func (m *Manager) setHead(o *opened) {
+	s, h := o.session, &o.record.Head
+	idle := m.Idle
+	if s.Remember {
+		idle = m.RememberIdle
+	}
+	h.Idle = idle + idle/20
+	h.Expires, _ = m.endOf(o)
+	h.Subject = m.Ring.Index("subject", s.Issuer, s.ClientID, s.Subject)
+	h.SID = ""
+	if s.SID != "" {
+		h.SID = m.Ring.Index("sid", s.Issuer, s.ClientID, s.SID)
+	}
 }
 
 // decode opens a record with its ticket.
@@ -177,7 +216,8 @@ func listOf(o *opened) listPart {
 	return listPart{
 		Handle: s.Handle, Provider: s.Provider, Issuer: s.Issuer, Subject: s.Subject, SID: s.SID, Method: s.Method,
 		User: s.User, ACR: s.ACR, AMR: s.AMR, Created: s.Created.Unix(), AuthTime: s.AuthTime.Unix(),
-		Remember: s.Remember, ProviderEnd: toUnix(o.providerEnd),
+		Remember: s.Remember, ProviderEnd: toUnix(o.providerEnd), ClientID: s.ClientID, Device: s.Device,
+		Address: s.Address, Issued: toUnix(s.Issued),
 	}
 }
 
@@ -185,7 +225,8 @@ func (l listPart) session(frontend string) *Session {
 	return &Session{
 		Handle: l.Handle, Frontend: frontend, Provider: l.Provider, Issuer: l.Issuer, Subject: l.Subject, SID: l.SID,
 		Method: l.Method, User: l.User, ACR: l.ACR, AMR: l.AMR, Created: time.Unix(l.Created, 0),
-		AuthTime: time.Unix(l.AuthTime, 0), Remember: l.Remember,
+		AuthTime: time.Unix(l.AuthTime, 0), Remember: l.Remember, ClientID: l.ClientID, Device: l.Device,
+		Address: l.Address, Issued: fromUnix(l.Issued),
 	}
 }
 

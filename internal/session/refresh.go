@@ -29,7 +29,7 @@ func (m *Manager) Fresh(ctx context.Context, l *Live) (oidc.TokenSet, error) {
 	if l.over.Load() {
 		return oidc.TokenSet{}, ErrEnded
 	}
-	if v.freshTil.IsZero() || time.Now().Before(v.freshTil) {
+	if v.freshTil.IsZero() || m.now().Before(v.freshTil) {
 		return v.tokens, nil
 	}
 	return m.freshen(ctx, l, false)
@@ -92,7 +92,7 @@ func (m *Manager) freshen(ctx context.Context, l *Live, force bool) (oidc.TokenS
 // want tells the rules that a token is wanted. It returns the token to use, or the flight to wait for, or why
 // there is neither.
 func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
-	now := time.Now()
+	now := m.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.state.phase == over || l.over.Load() {
@@ -207,18 +207,19 @@ func (d *driver) present() stepEvent {
 	}
 	c.worked()
 	d.refused = err
+	x.Tokens = m.dated(x.Tokens)
 	x.Tokens.Generation = old.Generation + 1
 	d.exchange = x
 	rotated := x.Tokens.Refresh != old.Refresh
 	if rotated {
 		c.rotates.Store(true)
 	}
-	return answered{now: time.Now(), rotated: rotated}
+	return answered{now: m.now(), rotated: rotated}
 }
 
 // failed classifies what the provider said.
 func (d *driver) failed(err error, c *circuit) stepEvent {
-	e := failed{now: time.Now(), jitter: rand.Float64()} //nolint:gosec // jitter is no secret
+	e := failed{now: d.m.now(), jitter: rand.Float64()} //nolint:gosec // jitter is no secret
 	var oe *oidc.Error
 	if !errors.As(err, &oe) {
 		oe = &oidc.Error{Kind: oidc.Ambiguous, Err: err}
@@ -255,9 +256,9 @@ func (d *driver) save() stepEvent {
 	rotates := l.state.rotates
 	l.mu.Unlock()
 	o.tokens, o.rotates = d.exchange.Tokens, rotates
+	o.session, o.providerEnd = renewedSession(o.session, o.providerEnd, d.exchange.Claims)
 	o.record.Head.LastActive = time.Unix(0, l.active.Load())
-	o.record.Head.Expires, _ = m.endOf(&o)
-	now := time.Now()
+	now := m.now()
 	if err := m.encode(&o); err != nil {
 		return unsaved{now: now, why: unavailable}
 	}
@@ -270,6 +271,7 @@ func (d *driver) save() stepEvent {
 		l.mu.Lock()
 		l.open = &o
 		l.mu.Unlock()
+		m.Feed.wrote(m, l.id, &o)
 		t := o.tokens
 		return saved{
 			now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
@@ -286,7 +288,7 @@ func (d *driver) save() stepEvent {
 // load reads the record again, with the data key that is at hand.
 func (d *driver) load() stepEvent {
 	l, m := d.l, d.m
-	now, jitter := time.Now(), rand.Float64() //nolint:gosec // jitter
+	now, jitter := m.now(), rand.Float64() //nolint:gosec // jitter
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
 	rec, err := m.Store.Load(ctx, l.id)
@@ -349,7 +351,10 @@ func (d *driver) end(reason string) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
 	err := d.m.Store.Delete(ctx, d.l.id)
-	if d.l.finish() {
+	if err == nil {
+		d.m.Feed.wrote(d.m, d.l.id, nil)
+	}
+	if d.l.finish(reason) {
 		s := d.l.Session()
 		a := event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: "no"}
 		if err != nil {

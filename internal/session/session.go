@@ -24,6 +24,10 @@ const (
 	ReasonSubjectChanged  = "subject_changed"
 	ReasonEndedElsewhere  = "ended_elsewhere"
 	ReasonCorrupt         = "corrupt"
+	ReasonEverywhere      = "logout_everywhere" // by a logout of all sessions
+	ReasonUser            = "user"              // by the person, from another session
+	ReasonOperator        = "operator"
+	ReasonProviderLogout  = "provider_logout" // back-channel or front-channel logout
 )
 
 var (
@@ -49,6 +53,7 @@ type Session struct {
 	Frontend string
 	Provider string // its name in the configuration
 	Issuer   string
+	ClientID string
 	Subject  string
 	SID      string // the provider's own session
 	Method   string // how it was made: password | redirect
@@ -58,6 +63,9 @@ type Session struct {
 	Created  time.Time
 	AuthTime time.Time
 	Remember bool
+	Device   string    // what it was made with, as people say it: "Firefox on Linux"
+	Address  string    // from where, as it was seen at the login
+	Issued   time.Time // when the provider made the login's ID token, by its own clock
 }
 
 // Provider is what a session needs of the client that speaks to its provider.

@@ -14,7 +14,7 @@ const flushEvery = 2 * time.Second
 // Touch says that the session was used. It is written in batches, and only when a twentieth of the idle timeout
 // has passed since the last time; the request does not wait for it.
 func (m *Manager) Touch(l *Live) {
-	now := time.Now().UnixNano()
+	now := m.now().UnixNano()
 	if now-l.active.Load() > int64(time.Second) { // spares the hot path a write to shared memory
 		advance(&l.active, now)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,7 +143,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("a dead server says %v", err)
 	}
 	server.Start()
-	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+	for began := time.Now(); ; <-time.After(50 * time.Millisecond) {
 		if _, err := s.Load(t.Context(), r.ID); err == nil {
 			break
 		} else if errors.Is(err, store.ErrNotFound) || time.Since(began) > 10*time.Second {
@@ -161,7 +162,9 @@ func TestHalfOpenFeed(t *testing.T) {
 		broke <- s.Watch(t.Context(), store.Feed{Begun: func() { close(begun) }, Changed: func(store.Change) {}, Alive: func(since time.Time) { alive.Store(since.UnixNano()) }})
 	}()
 	<-begun
-	time.Sleep(500 * time.Millisecond)
+	for alive.Load() == 0 {
+		runtime.Gosched()
+	}
 	server.Pause()
 	paused := time.Now()
 	select {
