@@ -52,19 +52,35 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	if err := m.encode(o); err != nil {
 		return Ticket{}, nil, err
 	}
-	version, err := m.Store.Save(ctx, o.record)
+	live, err := m.store(ctx, o)
+	if errors.Is(err, ErrEnded) {
+		return Ticket{}, nil, err
+	}
 	if err != nil {
 		return Ticket{}, nil, &Unavailable{Err: errors.Join(err, p.Provider.Revoke(ctx, o.tokens))}
 	}
-	o.record.Version = version
-	m.Feed.wrote(m, id, o)
-	live := m.keep(o)
-	m.Cache.put(id, live)
 	if err := m.stillLoggedIn(ctx, live); err != nil {
 		return Ticket{}, nil, err
 	}
 	m.replace(ctx, n)
 	return ticket, live, nil
+}
+
+// store saves a new session and opens it here. It counts as loading meanwhile: somebody may end all sessions of this
+// person before the store's answer is here, and ErrEnded says so.
+func (m *Manager) store(ctx context.Context, o *opened) (*Live, error) {
+	id, c := o.record.ID, &loading{done: make(chan struct{})}
+	m.mu.Lock()
+	m.loading[id] = c
+	m.mu.Unlock()
+	defer close(c.done)
+	version, err := m.Store.Save(ctx, o.record)
+	if err != nil {
+		return m.settle(id, c, nil, err)
+	}
+	o.record.Version = version
+	m.Feed.saved(m, o)
+	return m.settle(id, c, m.keep(o), nil)
 }
 
 // replace ends the browser's older session. That it cannot be ended now is no reason to refuse the new one.

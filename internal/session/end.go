@@ -2,12 +2,10 @@ package session
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/oidc"
-	"github.com/cloakroom/cloakroom/store"
 )
 
 const (
@@ -20,14 +18,14 @@ const (
 // End ends a session: first its record, from which moment no ticket opens it, then its tokens at the provider.
 // revoked says whether the provider confirmed. An error means that the record is still there and the session lives.
 func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool, err error) {
-	if err := m.Store.Delete(ctx, l.id); err != nil {
-		return false, &Unavailable{Err: err}
-	}
-	m.Feed.wrote(m, l.id, nil)
 	l.mu.Lock()
 	running := l.flight
 	l.mu.Unlock()
-	if !l.finish(reason) {
+	mine, err := m.over(ctx, l, reason)
+	if err != nil {
+		return false, &Unavailable{Err: err}
+	}
+	if !mine {
 		return false, nil
 	}
 	if running != nil {
@@ -40,6 +38,20 @@ func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool
 	revoked = m.revoke(ctx, s.Provider, tokens)
 	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: yesNo(revoked)})
 	return revoked, nil
+}
+
+// over deletes the record of a session that is open here, and marks it over. mine: this call ended it, and is to
+// account for that. The feed may bring the end back before the store has answered, so the reason is noted before.
+func (m *Manager) over(ctx context.Context, l *Live, reason string) (mine bool, err error) {
+	known := l.over.Load()
+	l.ending.CompareAndSwap(nil, &reason)
+	if err := m.Store.Delete(ctx, l.id); err != nil {
+		l.ending.CompareAndSwap(&reason, nil)
+		return false, err
+	}
+	m.Feed.ended(m, l.id)
+	l.finish(reason)
+	return !known && l.settled.CompareAndSwap(false, true), nil
 }
 
 func waitFor(f *flight) {
@@ -77,10 +89,11 @@ func (m *Manager) EndHandle(ctx context.Context, handle, reason string) error {
 	if !alive {
 		return nil
 	}
-	if err := m.Store.Delete(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := m.Store.Delete(ctx, id); err != nil {
 		return &Unavailable{Err: err}
 	}
-	m.forget(id)
+	m.Feed.ended(m, id)
+	m.forget(id, reason)
 	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: handle, Reason: reason, Revoked: "no"})
 	return nil
 }

@@ -23,25 +23,30 @@ type Feed struct {
 	grace  time.Duration
 	events event.Sink
 
-	base   time.Time    // what the times below count from, on the monotonic clock
-	proved atomic.Int64 // every change before was delivered, nanoseconds since base
-	offset atomic.Int64 // the store's clock less ours, nanoseconds
-	always bool         // this process has the store to itself
+	base    time.Time    // what the times below count from, on the monotonic clock
+	proved  atomic.Int64 // every change before was delivered, nanoseconds since base
+	failed  atomic.Int64 // when the store last failed to answer, nanoseconds since base
+	offset  atomic.Int64 // the store's clock less ours, nanoseconds
+	always  bool         // this process has the store to itself
+	journal journal
 
-	mu       sync.Mutex
-	managers []*Manager
-	journal  []repair
+	mu        sync.Mutex
+	managers  []*Manager
+	repairing sync.Mutex
+	work      sync.WaitGroup
 }
 
 const (
 	// trustTime is how old the newest proof of the feed may be.
 	trustTime = time.Second
-	// journalTime is how long a process remembers what it wrote, to repair what a failover lost. It is shorter than
-	// store.Tombstone, so that a repair never brings back what somebody ended.
-	journalTime = 10 * time.Minute
-	journalMost = 100_000
 	// retryFeed is how long after a broken feed the next try begins, at most.
 	retryFeed = 2 * time.Second
+	// failingTime is how long after the store did not answer it is taken for down, so that not every request of a time
+	// of grace waits for it.
+	failingTime = time.Second
+	// clockTime bounds the question for the store's time; clockEvery is how often it is asked: clocks drift, and are set.
+	clockTime  = time.Second
+	clockEvery = 30 * time.Second
 )
 
 // NewFeed makes the feed of a store. grace is how long cached sessions are served while the store cannot be reached.
@@ -49,6 +54,7 @@ func NewFeed(st store.Store, cache *Cache, grace time.Duration, events event.Sin
 	f := &Feed{store: st, cache: cache, grace: grace, events: events, base: time.Now()}
 	_, f.always = st.(store.Exclusive)
 	f.proved.Store(math.MinInt64 / 2)
+	f.failed.Store(math.MinInt64 / 2)
 	return f
 }
 
@@ -59,7 +65,8 @@ func (f *Feed) Run(ctx context.Context) {
 	if !ok {
 		return
 	}
-	go f.keepTime(ctx)
+	defer f.work.Wait()
+	f.work.Go(func() { f.keepTime(ctx) })
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, retryFeed) {
 		began := time.Now()
 		err := w.Watch(ctx, store.Feed{
@@ -109,6 +116,20 @@ func (f *Feed) graced(now time.Time) bool {
 	return f.grace > 0 && int64(now.Sub(f.base)) < f.proved.Load()+int64(trustTime+f.grace)
 }
 
+// answered notes whether the store answered.
+func (f *Feed) answered(err error) {
+	if err != nil {
+		advance(&f.failed, int64(time.Since(f.base)))
+	} else if f.failed.Load() > 0 {
+		f.failed.Store(math.MinInt64 / 2)
+	}
+}
+
+// failing reports whether the store failed to answer a moment ago.
+func (f *Feed) failing(now time.Time) bool {
+	return int64(now.Sub(f.base)) < f.failed.Load()+int64(failingTime)
+}
+
 // begun is called when the feed stands (again). Nobody told what changed before: everything that is cached is
 // dropped, what a failover lost is repaired from memory, and sessions that streams hold are looked at again.
 func (f *Feed) begun(ctx context.Context) {
@@ -118,17 +139,17 @@ func (f *Feed) begun(ctx context.Context) {
 		m.doubtLoads()
 	}
 	f.tellTime(ctx)
-	go func() {
+	f.work.Go(func() {
 		f.repair(ctx)
 		for _, m := range managers {
-			m.syncAll(ctx)
+			m.syncWatched(ctx)
 		}
-	}()
+	})
 }
 
-// keepTime measures the time again now and then: clocks drift, and are set.
+// keepTime measures the time again now and then.
 func (f *Feed) keepTime(ctx context.Context) {
-	tick := time.NewTicker(30 * time.Second)
+	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -140,68 +161,60 @@ func (f *Feed) keepTime(ctx context.Context) {
 	}
 }
 
-// tellTime measures how far the store's clock is from ours: processes whose clocks differ judge ends alike.
+// tellTime measures how far the store's clock is from ours: processes whose clocks differ judge ends alike. Without an
+// answer the last measure stands.
 func (f *Feed) tellTime(ctx context.Context) {
 	c, ok := f.store.(store.Clock)
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	ctx, cancel := context.WithTimeout(ctx, clockTime)
 	defer cancel()
 	asked := time.Now()
 	there, err := c.Now(ctx)
 	if err != nil {
-		return // the last measure stands
+		return
 	}
 	round := time.Since(asked)
 	f.offset.Store(int64(there.Sub(asked.Round(0).Add(round / 2))))
 }
 
-// repair is something this process wrote: it may be gone after a failover.
-type repair struct {
-	at      time.Time // monotonic
-	manager *Manager
-	id      store.ID
-	open    *opened // what was saved; nil = it was ended
+// saved notes a record that the store has taken.
+func (f *Feed) saved(m *Manager, o *opened) {
+	if !f.always {
+		f.journal.note(&written{
+			at: time.Now(), manager: m, id: o.record.ID, record: o.record, generation: o.tokens.Generation, key: o.key,
+		})
+	}
 }
 
-// wrote notes a write that was acknowledged.
-func (f *Feed) wrote(m *Manager, id store.ID, o *opened) {
-	if f.always {
-		return
+// ended notes a record that was deleted.
+func (f *Feed) ended(m *Manager, id store.ID) {
+	if !f.always {
+		f.journal.note(&written{at: time.Now(), manager: m, id: id, ended: true})
 	}
-	now := time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	old := 0
-	for old < len(f.journal) && (now.Sub(f.journal[old].at) > journalTime || len(f.journal)-old >= journalMost) {
-		old++
-	}
-	f.journal = append(f.journal[old:], repair{at: now, manager: m, id: id, open: o})
 }
 
-// repair writes again what is not in the store any more: the last word of this process on each record of the last
-// minutes. An end is final: its tombstone keeps a repair of anybody else from bringing the record back.
+// repair writes again what the store may have lost: the last word of this process on each record of the last minutes.
+// An end is final: its tombstone keeps a repair of anybody else from bringing the record back.
 func (f *Feed) repair(ctx context.Context) {
-	now := time.Now()
-	f.mu.Lock()
-	last := map[store.ID]repair{}
-	for _, r := range f.journal {
-		if now.Sub(r.at) <= journalTime && (last[r.id].manager == nil || last[r.id].open != nil) {
-			last[r.id] = r
-		}
-	}
-	f.mu.Unlock()
+	f.repairing.Lock()
+	defer f.repairing.Unlock()
+	each(ctx, f.journal.recent(time.Now()), func(w *written) { w.manager.repair(ctx, w) })
+}
+
+// each calls do for every item, a few at a time, until ctx is over.
+func each[T any](ctx context.Context, items []T, do func(T)) {
 	limit := make(chan struct{}, 16)
 	var wait sync.WaitGroup
-	for _, r := range last {
+	for _, item := range items {
 		if ctx.Err() != nil {
 			break
 		}
 		limit <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-limit }()
-			r.manager.repair(ctx, r)
+			do(item)
 		})
 	}
 	wait.Wait()

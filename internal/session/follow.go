@@ -15,7 +15,7 @@ func (m *Manager) changed(ctx context.Context, c store.Change) {
 	m.mu.Lock()
 	l := m.lives[c.ID].Value()
 	if loading := m.loading[c.ID]; loading != nil {
-		loading.doubt = true
+		loading.newest = max(loading.newest, c.Version)
 		loading.ended = loading.ended || c.Version == 0
 	}
 	m.mu.Unlock()
@@ -31,11 +31,19 @@ func (m *Manager) changed(ctx context.Context, c store.Change) {
 	}
 }
 
-// behind reports whether the store has a newer version than this process. A refresh that is running looks itself.
+// behind reports whether the store has a newer version than this process. A refresh that is running looks when it is
+// done.
 func (l *Live) behind(version uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.heard = max(l.heard, version)
 	return l.open.record.Version < version && l.flight == nil
+}
+
+func (l *Live) version() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open.record.Version
 }
 
 // doubtLoads marks what is on its way from the store: it may be older than the feed.
@@ -70,41 +78,29 @@ func (m *Manager) Sync(ctx context.Context, l *Live) bool {
 	return !l.over.Load()
 }
 
-// syncAll looks at every session that somebody holds.
-func (m *Manager) syncAll(ctx context.Context) {
+// syncWatched looks at every session that a stream holds.
+func (m *Manager) syncWatched(ctx context.Context) {
 	m.mu.Lock()
 	var held []*Live
 	for _, w := range m.lives {
-		if l := w.Value(); l != nil && !l.over.Load() {
+		if l := w.Value(); l != nil && l.watched.Load() > 0 {
 			held = append(held, l)
 		}
 	}
 	m.mu.Unlock()
-	limit := make(chan struct{}, 16)
-	var wait sync.WaitGroup
-	for _, l := range held {
-		if ctx.Err() != nil {
-			break
-		}
-		limit <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-limit }()
-			m.Sync(ctx, l)
-		})
-	}
-	wait.Wait()
+	each(ctx, held, func(l *Live) { m.Sync(ctx, l) })
 }
 
 // repair writes again what the store has lost. A token set never goes back: the higher generation stays.
-func (m *Manager) repair(ctx context.Context, r repair) {
+func (m *Manager) repair(ctx context.Context, w *written) {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if r.open == nil {
-		_ = m.Store.Delete(ctx, r.id) // what fails now is tried when the feed stands again
+	if w.ended {
+		_ = m.Store.Delete(ctx, w.id) // what fails now is tried when the feed stands again
 		return
 	}
-	rec, err := m.Store.Load(ctx, r.id)
-	ours := r.open.record
+	rec, err := m.Store.Load(ctx, w.id)
+	ours := w.record
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		if !m.now().Before(ours.Head.End()) {
@@ -118,8 +114,8 @@ func (m *Manager) repair(ctx context.Context, r repair) {
 		if err != nil {
 			return
 		}
-		theirs, err := m.decodeWith(rec, env, r.open.key)
-		if err != nil || theirs.tokens.Generation >= r.open.tokens.Generation {
+		theirs, err := m.decodeWith(rec, env, w.key)
+		if err != nil || theirs.tokens.Generation >= w.generation {
 			return
 		}
 		ours.Version = rec.Version
@@ -128,9 +124,9 @@ func (m *Manager) repair(ctx context.Context, r repair) {
 	if err != nil {
 		return
 	}
-	if l := m.held(r.id); l != nil {
+	if l := m.held(w.id); l != nil {
 		l.mu.Lock()
-		if l.open.tokens.Generation == r.open.tokens.Generation && l.flight == nil {
+		if l.open.tokens.Generation == w.generation && l.flight == nil {
 			o := *l.open
 			o.record.Version = version
 			l.open = &o

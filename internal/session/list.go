@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
@@ -188,19 +187,24 @@ func (m *Manager) endMany(ctx context.Context, list []found, reason string) erro
 		return nil
 	}
 	ids := make([]store.ID, len(list))
+	held := map[store.ID]*Live{}
 	for i, f := range list {
 		ids[i] = f.id
+		if l := m.held(f.id); l != nil && l.ending.CompareAndSwap(nil, &reason) {
+			held[f.id] = l
+		}
 	}
 	if err := m.Store.Delete(ctx, ids...); err != nil {
+		for _, l := range held {
+			l.ending.CompareAndSwap(&reason, nil)
+		}
 		return &Unavailable{Err: err}
 	}
 	var open []*Live
 	for _, f := range list {
-		m.Feed.wrote(m, f.id, nil)
-		l := m.held(f.id)
-		if l == nil {
-			m.forget(f.id)
-		} else if l.finish(reason) {
+		m.Feed.ended(m, f.id)
+		m.forget(f.id, reason)
+		if l := held[f.id]; l != nil && l.settled.CompareAndSwap(false, true) {
 			open = append(open, l)
 			continue
 		}
@@ -214,18 +218,11 @@ func (m *Manager) endMany(ctx context.Context, list []found, reason string) erro
 
 // revokeMany tells the provider of ended sessions, a few at a time.
 func (m *Manager) revokeMany(ended []*Live, reason string) {
-	limit := make(chan struct{}, 8)
-	var wait sync.WaitGroup
-	for _, l := range ended {
-		limit <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-limit }()
-			l.mu.Lock()
-			s, tokens := l.open.session, l.open.tokens
-			l.mu.Unlock()
-			revoked := m.revoke(context.Background(), s.Provider, tokens)
-			m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: yesNo(revoked)})
-		})
-	}
-	wait.Wait()
+	each(context.Background(), ended, func(l *Live) {
+		l.mu.Lock()
+		s, tokens := l.open.session, l.open.tokens
+		l.mu.Unlock()
+		revoked := m.revoke(context.Background(), s.Provider, tokens)
+		m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: yesNo(revoked)})
+	})
 }

@@ -18,14 +18,17 @@ type Live struct {
 	active  atomic.Int64 // last activity, Unix nanoseconds
 	touched atomic.Int64 // the last activity that was handed to the flusher
 	over    atomic.Bool
-	watched atomic.Int64 // streams that want to hear of changes
-	reason  string       // why it ended; set before done is closed
+	watched atomic.Int64           // streams that want to hear of changes
+	ending  atomic.Pointer[string] // why this process is about to end it
+	settled atomic.Bool            // this process has accounted for the end: revoked, audited
+	reason  string                 // why it ended; set before done is closed
 	done    chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	open    *opened    // the newest record that is saved
 	state   state
 	flight  *flight
+	heard   uint64        // the newest version that the feed told of
 	changed chan struct{} // closed and replaced when what the session says of itself changes
 }
 

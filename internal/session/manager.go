@@ -47,11 +47,13 @@ type Manager struct {
 
 // loading is a record that is being loaded; others wait for it.
 type loading struct {
-	done  chan struct{}
-	live  *Live
-	err   error
-	ended bool // the session ended meanwhile: what was loaded is not to be used. Guarded by Manager.mu
-	doubt bool // the record changed meanwhile: what was loaded is not to be kept. Guarded by Manager.mu
+	done chan struct{}
+	live *Live
+	err  error
+	// What the feed told meanwhile; guarded by Manager.mu.
+	ended  bool   // the session ended: what was loaded is not to be used
+	newest uint64 // a newer version than this one is not to be kept
+	doubt  bool   // the feed began anew: what was loaded is not to be kept
 }
 
 // NewManager makes a manager and starts writing activity in the background.
@@ -114,6 +116,9 @@ func (m *Manager) Lookup(ctx context.Context, t Ticket) (*Live, error) {
 	if !usable || !m.Feed.graced(now) {
 		return m.load(ctx, id, t)
 	}
+	if m.Feed.failing(now) {
+		return cached, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, graceLoad)
 	defer cancel()
 	l, err := m.load(ctx, id, t)
@@ -152,7 +157,7 @@ func (m *Manager) settle(id store.ID, c *loading, l *Live, err error) (*Live, er
 	m.mu.Lock()
 	delete(m.loading, id)
 	ended := c.ended
-	if err == nil && !ended && !c.doubt {
+	if err == nil && !ended && !c.doubt && l.version() >= c.newest {
 		m.Cache.put(id, l) // under the lock: an end that comes now takes it out again
 	}
 	m.mu.Unlock()
@@ -168,11 +173,12 @@ const storeTime = 5 * time.Second
 
 func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error) {
 	rec, err := m.Store.Load(ctx, id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		m.forget(id)
+	if errors.Is(err, store.ErrNotFound) {
+		m.Feed.answered(nil)
+		m.forget(id, ReasonEndedElsewhere)
 		return nil, ErrEnded
-	case err != nil:
+	}
+	if m.Feed.answered(err); err != nil {
 		return nil, &Unavailable{Err: err}
 	}
 	l := m.held(id)
@@ -210,7 +216,7 @@ func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) e
 	if err := m.Store.Delete(ctx, rec.ID); err != nil {
 		return &Unavailable{Err: err}
 	}
-	m.forget(rec.ID)
+	m.forget(rec.ID, ReasonCorrupt)
 	return ErrEnded
 }
 
@@ -261,10 +267,10 @@ func (m *Manager) held(id store.ID) *Live {
 }
 
 // forget takes a session out of memory that is not in the store any more, and closes what hangs on it.
-func (m *Manager) forget(id store.ID) {
+func (m *Manager) forget(id store.ID, reason string) {
 	m.overtake(id)
 	if l := m.held(id); l != nil {
-		l.finish(ReasonEndedElsewhere)
+		l.finish(reason)
 	}
 }
 
@@ -278,10 +284,13 @@ func (m *Manager) overtake(id store.ID) {
 	m.Cache.drop(id)
 }
 
-// finish marks the session over, once.
-func (l *Live) finish(reason string) (first bool) {
+// finish marks the session over, once. It does not account for the end: whoever deleted the record does.
+func (l *Live) finish(reason string) {
 	if !l.over.CompareAndSwap(false, true) {
-		return false
+		return
+	}
+	if own := l.ending.Load(); own != nil {
+		reason = *own // the feed brought our own end back before the store's answer
 	}
 	l.reason = reason
 	l.manager.overtake(l.id)
@@ -289,7 +298,6 @@ func (l *Live) finish(reason string) (first bool) {
 	l.state, _ = step(l.state, ended{now: l.manager.now()})
 	l.mu.Unlock()
 	close(l.done)
-	return true
 }
 
 // adopt takes over what another process saved. Activity keeps its maximum; a running refresh sees to its own record.

@@ -150,7 +150,12 @@ func (m *Manager) fly(l *Live, f *flight, todo []effect) {
 	}
 	l.flight = nil
 	l.show(d.degraded)
+	missed := l.heard > l.open.record.Version
 	l.mu.Unlock()
+	if missed { // another process saved while this one was asking
+		m.Cache.drop(l.id)
+		m.Sync(context.Background(), l)
+	}
 	close(f.done)
 }
 
@@ -271,7 +276,7 @@ func (d *driver) save() stepEvent {
 		l.mu.Lock()
 		l.open = &o
 		l.mu.Unlock()
-		m.Feed.wrote(m, l.id, &o)
+		m.Feed.saved(m, &o)
 		t := o.tokens
 		return saved{
 			now: now, generation: t.Generation, expires: t.Expires, canRefresh: t.Refresh != "",
@@ -350,11 +355,12 @@ func (d *driver) end(reason string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
-	err := d.m.Store.Delete(ctx, d.l.id)
-	if err == nil {
-		d.m.Feed.wrote(d.m, d.l.id, nil)
+	mine, err := d.m.over(ctx, d.l, reason)
+	if err != nil {
+		d.l.finish(reason)
+		mine = d.l.settled.CompareAndSwap(false, true)
 	}
-	if d.l.finish(reason) {
+	if mine {
 		s := d.l.Session()
 		a := event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: "no"}
 		if err != nil {
