@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloakroom/cloakroom/store"
@@ -94,6 +95,7 @@ func raceOnce(t *testing.T, h *hub, r []*replica, d *dice) {
 	stop()
 	work.Wait()
 	time.Sleep(time.Minute) // what is still to be written is written
+	synctest.Wait()
 	if _, err := h.store().Load(context.Background(), live.id); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("its record is left: %v", err)
 	}
