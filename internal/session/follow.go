@@ -37,6 +37,12 @@ func (l *Live) behind(version uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heard = max(l.heard, version)
+	if l.flight != nil {
+		select {
+		case l.news <- struct{}{}:
+		default:
+		}
+	}
 	return l.open.record.Version < version && l.flight == nil
 }
 

@@ -29,6 +29,7 @@ type Live struct {
 	state   state
 	flight  *flight
 	heard   uint64        // the newest version that the feed told of
+	news    chan struct{} // rings for the flight when the feed tells of a change
 	changed chan struct{} // closed and replaced when what the session says of itself changes
 }
 

@@ -2,8 +2,9 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -99,6 +100,12 @@ func (m *Manager) here(t time.Time) time.Time {
 		return t.Add(time.Duration(offset))
 	}
 	return t
+}
+
+// when is the time of an event for the rules of refreshing.
+func (m *Manager) when() when {
+	now := time.Now()
+	return when{now: m.here(now), mono: now.Sub(m.Feed.base), jitter: mathrand.Float64()} //nolint:gosec // jitter is no secret
 }
 
 // graceLoad is how long a request waits for a store that may be down, where it may be served without.
@@ -222,14 +229,13 @@ func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) e
 
 // keep makes the one Live of a record. If another was made meanwhile, that one is it.
 func (m *Manager) keep(o *opened) *Live {
-	l := &Live{manager: m, id: o.record.ID, open: o, done: make(chan struct{}), changed: make(chan struct{})}
+	l := &Live{
+		manager: m, id: o.record.ID, open: o, done: make(chan struct{}), changed: make(chan struct{}), news: make(chan struct{}, 1),
+	}
 	l.active.Store(o.record.Head.LastActive.UnixNano())
 	l.touched.Store(o.record.Head.LastActive.UnixNano())
-	c := m.circuits[o.session.Provider]
-	l.state = state{
-		generation: o.tokens.Generation, expires: o.tokens.Expires, canRefresh: o.tokens.Refresh != "",
-		lead: leadOf(o.tokens.Expires.Sub(o.tokens.Obtained), rand.Float64()), rotates: o.rotates, //nolint:gosec // jitter is no secret
-	}
+	c, w := m.circuits[o.session.Provider], m.when()
+	l.state = state{lessee: lessee{owner: rand.Text(), alone: m.Feed.always}}.use(o.facts(w), w)
 	if c != nil {
 		l.state.reuse, l.state.rotates = c.reuse, o.rotates || c.rotates.Load()
 	} else {
@@ -295,7 +301,7 @@ func (l *Live) finish(reason string) {
 	l.reason = reason
 	l.manager.overtake(l.id)
 	l.mu.Lock()
-	l.state, _ = step(l.state, ended{now: l.manager.now()})
+	l.state, _ = step(l.state, ended{l.manager.when()})
 	l.mu.Unlock()
 	close(l.done)
 }
@@ -325,13 +331,23 @@ func (m *Manager) adopt(l *Live, rec store.Record) error {
 
 // take makes a loaded record the one in use. l.mu is held.
 func (l *Live) take(o *opened) {
-	other := o.tokens.Access != l.open.tokens.Access
-	l.open = o
-	if other {
-		l.state = l.state.use(o.tokens.Generation, o.tokens.Expires,
-			leadOf(o.tokens.Expires.Sub(o.tokens.Obtained), rand.Float64()), o.tokens.Refresh != "") //nolint:gosec // jitter
+	w := l.manager.when()
+	if o.tokens.Access == l.open.tokens.Access {
+		l.state = l.state.observe(o.lease, o.record.Version, w)
+	} else {
+		l.state = l.state.use(o.facts(w), w)
 	}
+	l.open = o
 	l.show(false)
+}
+
+// facts are what the rules look at.
+func (o *opened) facts(w when) record {
+	t := o.tokens
+	return record{
+		version: o.record.Version, generation: t.Generation, expires: t.Expires, lead: leadOf(t.Expires.Sub(t.Obtained), w.jitter),
+		canRefresh: t.Refresh != "", rotates: o.rotates, lease: o.lease,
+	}
 }
 
 // advance moves an atomic time forward, never back.

@@ -388,14 +388,16 @@ func TestRefusedOnceAndForAll(t *testing.T) {
 func TestStoreDownAtSave(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		ticket, l := f.login()
-		time.Sleep(50 * time.Second)
-		f.st.down.Store(true)
+		f.p.delay = time.Second
+		time.Sleep(52 * time.Second)
 		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" {
 			t.Errorf("%v", err)
 		}
+		synctest.Wait() // the provider is asked
+		f.st.down.Store(true)
 		time.Sleep(5 * time.Second)
-		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" {
-			t.Errorf("used before it was saved: %v", err)
+		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" || f.p.calls != 1 {
+			t.Errorf("used before it was saved: %v, %d calls", err, f.p.calls)
 		}
 		time.Sleep(30 * time.Second)
 		f.st.down.Store(false)
@@ -410,6 +412,30 @@ func TestStoreDownAtSave(t *testing.T) {
 		}
 		if err := again.Close(t.Context()); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// While the store cannot take the lease, nothing is presented: what came back could not be saved.
+func TestStoreDownBeforeTheLease(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, f *fixture) {
+		_, l := f.login()
+		time.Sleep(50 * time.Second)
+		f.st.down.Store(true)
+		for range 30 {
+			time.Sleep(time.Second)
+			tokens, err := f.Fresh(t.Context(), l)
+			if err != nil && !isUnavailable(err) || err == nil && !time.Now().Before(tokens.Expires) {
+				t.Fatal(err)
+			}
+		}
+		if f.p.calls != 0 {
+			t.Errorf("%d calls", f.p.calls)
+		}
+		f.st.down.Store(false)
+		time.Sleep(10 * time.Second)
+		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-2" || f.p.calls != 1 {
+			t.Errorf("%v, %d calls", err, f.p.calls)
 		}
 	})
 }
@@ -438,7 +464,7 @@ func TestAnotherSubjectEndsTheSession(t *testing.T) {
 		if r := f.reasons(); len(r) == 0 || r[0] != ReasonSubjectChanged {
 			t.Errorf("%v", r)
 		}
-		if f.st.saves.Load() != 2 || len(f.p.revoked) == 0 || f.p.revoked[0] != "refresh-2" {
+		if f.st.saves.Load() != 3 || len(f.p.revoked) == 0 || f.p.revoked[0] != "refresh-2" {
 			t.Errorf("%d saves, revoked %v", f.st.saves.Load(), f.p.revoked)
 		}
 	})

@@ -22,12 +22,12 @@ const envelopeVersion = 1
 // errNewer says that a newer Cloakroom wrote the record.
 var errNewer = errors.New("session: the record was written by a newer version")
 
-// envelope is a record's blob: sealed parts only. A lease for refreshing across replicas joins it as a field of
-// its own.
+// envelope is a record's blob: sealed parts, and in the clear who is refreshing.
 type envelope struct {
 	List   []byte `cbor:"1,keyasint"` // under the ring: what lists need
 	Key    []byte `cbor:"2,keyasint"` // the data key: under the ticket's key, that under the ring
 	Tokens []byte `cbor:"3,keyasint"` // under the data key
+	Lease  *lease `cbor:"4,keyasint,omitempty"`
 }
 
 // listPart is what lists and ends need without the ticket.
@@ -73,6 +73,7 @@ type opened struct {
 	providerEnd time.Time
 	tokens      oidc.TokenSet
 	rotates     bool
+	lease       lease
 	key         [32]byte // the data key
 	sealedKey   []byte   // as in the envelope
 }
@@ -101,16 +102,32 @@ func (m *Manager) encode(o *opened) error {
 		return fmt.Errorf("encoding a token set: %w", err)
 	}
 	id := o.record.ID.String()
-	body, err := cbor.Marshal(envelope{
+	o.record.Blob, err = envelope{
 		List:   m.Ring.Seal(m.context(id, "list"), list),
 		Key:    o.sealedKey,
 		Tokens: seal.SealWith(o.key, m.context(id, "tokens"), tokens),
-	})
-	if err != nil {
-		return fmt.Errorf("encoding a record: %w", err)
+	}.with(o.lease)
+	return err
+}
+
+// with is the blob of an envelope with this lease.
+func (e envelope) with(l lease) ([]byte, error) {
+	if e.Lease = nil; l != (lease{}) {
+		e.Lease = &l
 	}
-	o.record.Blob = append([]byte{envelopeVersion}, body...)
-	return nil
+	body, err := cbor.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a record: %w", err)
+	}
+	return append([]byte{envelopeVersion}, body...), nil
+}
+
+// lease is who is refreshing.
+func (e envelope) lease() lease {
+	if e.Lease == nil {
+		return lease{}
+	}
+	return *e.Lease
 }
 
 // sealKey wraps the data key under the ticket, then under the ring. Rotating the ring's keys rewraps the outer
@@ -167,7 +184,7 @@ func (m *Manager) decode(rec store.Record, t Ticket) (*opened, error) {
 
 // decodeWith opens a record whose data key is known.
 func (m *Manager) decodeWith(rec store.Record, env envelope, key [32]byte) (*opened, error) {
-	o := &opened{record: rec, key: key, sealedKey: env.Key}
+	o := &opened{record: rec, key: key, sealedKey: env.Key, lease: env.lease()}
 	list, err := m.decodeList(rec, env)
 	if err != nil {
 		return nil, err

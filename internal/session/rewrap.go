@@ -8,7 +8,6 @@ import (
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/store"
-	"github.com/fxamacker/cbor/v2"
 )
 
 // ErrNotOurs says that a record belongs to another frontend, or to keys that are not here.
@@ -37,11 +36,10 @@ func (m *Manager) Rewrap(rec store.Record) (out store.Record, changed bool, err 
 	if err != nil {
 		return rec, false, err
 	}
-	body, err := cbor.Marshal(envelope{List: m.Ring.Seal(m.context(rec.ID.String(), "list"), plain), Key: key, Tokens: env.Tokens})
-	if err != nil {
-		return rec, false, fmt.Errorf("encoding a record: %w", err)
+	sealed := envelope{List: m.Ring.Seal(m.context(rec.ID.String(), "list"), plain), Key: key, Tokens: env.Tokens}
+	if rec.Blob, err = sealed.with(env.lease()); err != nil {
+		return rec, false, err
 	}
-	rec.Blob = append([]byte{envelopeVersion}, body...)
 	rec.Head.Subject = subject
 	if list.SID != "" {
 		rec.Head.SID = m.Ring.Index("sid", list.Issuer, list.ClientID, list.SID)

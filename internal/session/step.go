@@ -4,33 +4,21 @@ import "time"
 
 // The rules of refreshing (DESIGN.md section 9), as one pure function. It starts no goroutine, reads no clock and
 // draws no random number: times and jitter come with the events. A driver feeds it events and does what the
-// effects say; a simulation drives it with every fault.
+// effects say; a simulation drives it with every fault. Who may present the refresh token is in lease.go.
 
 // phase is where a session's refresh stands.
 type phase int
 
 const (
-	idle     phase = iota // no refresh is running
-	asking                // the refresh token was presented
-	saving                // the answer is being saved; nobody may use it yet
-	merging               // saving hit a conflict: re-reading
-	checking              // the provider refused: re-reading whether somebody else was faster
-	over                  // the session has ended
-)
-
-// Reuse says what a provider does when a one-time refresh token comes back.
-type Reuse struct {
-	kind   reuseKind
-	window time.Duration
-}
-
-type reuseKind int
-
-const (
-	reuseUnknown  reuseKind = iota
-	reuseNone               // the family is revoked
-	reuseHarmless           // nothing happens
-	reuseWindow             // nothing happens within the window
+	idle      phase = iota // no refresh is running
+	leasing                // the lease is being taken
+	waiting                // another process has the lease
+	asking                 // the refresh token was presented
+	saving                 // the answer is being saved; nobody may use it yet
+	merging                // saving hit a conflict: re-reading
+	checking               // refused, or lost: re-reading whether somebody else was faster
+	releasing              // no new token set came: the lease is being given back
+	over                   // the session has ended
 )
 
 // state is what the rules know of one session.
@@ -51,76 +39,81 @@ type state struct {
 	notBefore time.Time // no attempt earlier
 	stepUp    bool      // the provider wants the person back
 	forced    bool      // this refresh was asked for by an upstream's invalid_token
+	tries     int       // of giving the lease back
+
+	lessee
 }
 
+// when is the time of an event, and its share of chance.
+type when struct {
+	now    time.Time     // by the store's clock
+	mono   time.Duration // on this process's monotonic clock, from a base of its own
+	jitter float64       // 0 to 1
+}
+
+func (w when) at() when { return w }
+
 // stepEvent is something that happened.
-type stepEvent interface{ at() time.Time }
+type stepEvent interface{ at() when }
 
 type (
 	// needed: a caller wants a token. hold is how long the provider's circuit asks to wait.
 	needed struct {
-		now   time.Time
+		when
 		hold  time.Time
 		force bool
 	}
+	// leased: the lease is written. began is when the call to the store began.
+	leased struct {
+		when
+		lease   lease
+		version uint64
+		began   time.Duration
+	}
 	// answered: the provider gave a new token set.
 	answered struct {
-		now     time.Time
+		when
 		rotated bool
 	}
 	// failed: it did not.
 	failed struct {
-		now        time.Time
+		when
 		outcome    outcome
 		retryAfter time.Duration
-		jitter     float64 // 0 to 1
 	}
-	// saved: the new token set is in the store.
+	// saved: the new token set is in the store, and the lease given back with it.
 	saved struct {
-		now        time.Time
-		generation uint64
-		expires    time.Time
-		lead       time.Duration
-		canRefresh bool
+		when
+		record
 	}
-	// unsaved: it is not.
+	// released: the lease is given back.
+	released struct{ when }
+	// unsaved: what was to be written is not.
 	unsaved struct {
-		now    time.Time
-		why    whyUnsaved
-		jitter float64
+		when
+		why whyUnsaved
 	}
 	// reread: the record was loaded again.
 	reread struct {
-		now        time.Time
-		gone       bool
-		failed     bool // the store did not answer
-		generation uint64
-		expires    time.Time
-		lead       time.Duration
-		canRefresh bool
-		jitter     float64
+		when
+		record
+		gone   bool
+		failed bool // the store did not answer
 	}
 	// ended: somebody ended the session.
-	ended struct{ now time.Time }
+	ended struct{ when }
 )
 
-func (e needed) at() time.Time   { return e.now }
-func (e answered) at() time.Time { return e.now }
-func (e failed) at() time.Time   { return e.now }
-func (e saved) at() time.Time    { return e.now }
-func (e unsaved) at() time.Time  { return e.now }
-func (e reread) at() time.Time   { return e.now }
-func (e ended) at() time.Time    { return e.now }
-
-// outcome is how a refresh failed, section 9.5 and 9.6.
-type outcome int
-
-const (
-	transient outcome = iota
-	ambiguous
-	definitive
-	stepUp
-)
+// record is what the rules look at in a record.
+type record struct {
+	version    uint64
+	generation uint64
+	expires    time.Time
+	lead       time.Duration
+	canRefresh bool
+	rotates    bool
+	lease      lease
+}
 
 // whyUnsaved is why a save did not succeed.
 type whyUnsaved int
@@ -135,13 +128,17 @@ const (
 type effect struct {
 	do     act
 	wait   time.Duration // before doing it
+	news   bool          // do not wait any longer when the feed tells of a change
+	lease  lease         // for take and release
 	reason string        // for end
 }
 
 type act int
 
 const (
-	present act = iota // send the refresh token
+	take    act = iota // write this lease into the record
+	release            // write what became of it
+	present            // send the refresh token
 	save               // save the new token set, merged into the newest record
 	load               // load the record again
 	adopt              // use the token set that was loaded
@@ -149,20 +146,6 @@ const (
 	revoke             // revoke the new token set: nobody can use it any more
 	end                // end the session for this reason
 )
-
-// Backoff after failures: doubling from first to most, each up to a quarter longer by jitter.
-const (
-	firstBackoff = time.Second
-	mostBackoff  = time.Minute
-)
-
-func backoff(failures int, jitter float64) time.Duration {
-	d := mostBackoff
-	if failures < 7 {
-		d = min(firstBackoff<<max(failures-1, 0), mostBackoff)
-	}
-	return d + time.Duration(float64(d)/4*jitter)
-}
 
 // freshAt reports whether the token in use needs nothing.
 func (s state) freshAt(now time.Time) bool {
@@ -187,6 +170,8 @@ func step(s state, e stepEvent) (state, []effect) {
 	switch e := e.(type) {
 	case needed:
 		return stepNeeded(s, e)
+	case leased:
+		return stepLeased(s, e)
 	case answered:
 		s.phase = saving
 		s.rotates = s.rotates || e.rotated
@@ -194,7 +179,9 @@ func step(s state, e stepEvent) (state, []effect) {
 	case failed:
 		return stepFailed(s, e)
 	case saved:
-		return s.use(e.generation, e.expires, e.lead, e.canRefresh), []effect{{do: publish}}
+		return s.use(e.record, e.when), []effect{{do: publish}}
+	case released:
+		s.phase = idle
 	case unsaved:
 		return stepUnsaved(s, e)
 	case reread:
@@ -230,98 +217,56 @@ func stepNeeded(s state, e needed) (state, []effect) {
 	case s.lost && s.liveAt(e.now): // serves out its life
 		return s, nil
 	case s.lost:
-		s.phase = over
-		return s, []effect{{do: end, reason: ReasonRefreshLost}}
+		return s.check()
 	case e.now.Before(s.notBefore), e.now.Before(e.hold), s.stepUp && s.liveAt(e.now) && !force:
 		return s, nil
 	}
-	s.phase, s.forced = asking, s.forced || e.force
-	if s.doubt {
-		s.retried = true
-	} else {
-		s.presented = e.now
-	}
-	return s, []effect{{do: present}}
+	s.forced = s.forced || e.force
+	return s.seek(e.when)
 }
 
-// giveUp marks the refresh token lost when it may be spent and no further try is allowed.
-func (s state) giveUp(now time.Time) state {
-	if s.doubt && (s.retried || now.Sub(s.presented) >= s.reuse.window) {
-		s.lost = true
-	}
-	return s
-}
-
-func stepFailed(s state, e failed) (state, []effect) {
-	s.phase = idle
-	switch e.outcome {
-	case definitive:
-		s.phase = checking
-		return s, []effect{{do: load}}
-	case stepUp:
-		s.stepUp = true
-		s.notBefore = e.now.Add(mostBackoff)
-		return s, nil
-	case ambiguous:
-		if s.mayBeSpent() {
-			return stepAmbiguous(s, e)
-		}
-	}
-	if e.outcome == transient {
-		s.retried = false // it was not sent, so the one try within the window is still there
-	}
-	s.failures++
-	s.notBefore = e.now.Add(max(backoff(s.failures, e.jitter), e.retryAfter))
-	return s, nil
-}
-
-// mayBeSpent reports whether a refresh token that was presented without an answer could be of no use any more, or
-// do harm.
-func (s state) mayBeSpent() bool {
-	switch s.reuse.kind {
-	case reuseHarmless:
-		return false
-	case reuseUnknown:
-		return s.rotates
-	}
-	return true
-}
-
-// stepAmbiguous: the token may be spent. Within a reuse window it is presented once more, else never again.
-func stepAmbiguous(s state, e failed) (state, []effect) {
-	first := !s.doubt
-	s.doubt = true
-	s = s.giveUp(e.now)
-	switch {
-	case !s.lost && first:
-		s.phase, s.retried = asking, true
-		return s, []effect{{do: present}}
-	case s.lost && !s.liveAt(e.now):
-		s.phase = over
-		return s, []effect{{do: end, reason: ReasonRefreshLost}}
-	}
-	return s, nil
+// check reads the record again before the session ends: somebody else may have been faster.
+func (s state) check() (state, []effect) {
+	s.phase = checking
+	return s, []effect{{do: load}}
 }
 
 func stepUnsaved(s state, e unsaved) (state, []effect) {
 	switch e.why {
-	case conflict:
-		s.phase = merging
-		return s, []effect{{do: load}}
 	case gone:
+		unused := s.phase == saving
 		s.phase = over
-		return s, []effect{{do: revoke}, {do: end, reason: ReasonEndedElsewhere}}
+		if unused {
+			return s, []effect{{do: revoke}, {do: end, reason: ReasonEndedElsewhere}}
+		}
+		return s, []effect{{do: end, reason: ReasonEndedElsewhere}}
+	case conflict:
+		if s.phase == saving {
+			s.phase = merging
+		}
+		return s, []effect{{do: load}}
+	}
+	switch s.phase {
+	case leasing: // nothing was presented
+		return s.later(e.when), nil
+	case releasing:
+		return s.giveBackAgain(e.when)
 	}
 	s.failures++
 	return s, []effect{{do: save, wait: min(backoff(s.failures, e.jitter), 5*time.Second)}}
 }
 
+// later is the state after a store that did not answer, with nothing begun.
+func (s state) later(w when) state {
+	s.phase, s.failures = idle, s.failures+1
+	s.notBefore = w.now.Add(min(backoff(s.failures, w.jitter), 5*time.Second))
+	return s
+}
+
 func stepReread(s state, e reread) (state, []effect) {
-	if e.failed {
-		s.failures++
-		return s, []effect{{do: load, wait: min(backoff(s.failures, e.jitter), 5*time.Second)}}
-	}
 	switch {
+	case e.failed:
+		return stepUnread(s, e)
 	case e.gone && s.phase == merging:
 		s.phase = over
 		return s, []effect{{do: revoke}, {do: end, reason: ReasonEndedElsewhere}}
@@ -329,19 +274,50 @@ func stepReread(s state, e reread) (state, []effect) {
 		s.phase = over
 		return s, []effect{{do: end, reason: ReasonEndedElsewhere}}
 	case e.generation > s.generation:
-		return s.use(e.generation, e.expires, e.lead, e.canRefresh), []effect{{do: adopt}}
-	case s.phase == merging: // something else changed: ours is still the newest token set
+		return s.use(e.record, e.when), []effect{{do: adopt}}
+	}
+	s = s.observe(e.lease, e.version, e.when)
+	switch s.phase {
+	case merging: // something else changed: ours is still the newest token set
 		s.phase = saving
 		return s, []effect{{do: save}}
+	case leasing, waiting:
+		return s.seek(e.when)
+	case releasing:
+		if s.lease.Owner == s.owner && s.lease.Held {
+			return s.giveBack()
+		}
+		s.phase = idle
+		return s, nil
+	}
+	if s.blocked(e.mono) { // somebody is at it, and may bring what was refused or lost here
+		return s, []effect{look(e.when)}
+	}
+	reason := ReasonRefreshRejected
+	if s.lost {
+		reason = ReasonRefreshLost
 	}
 	s.phase = over
-	return s, []effect{{do: end, reason: ReasonRefreshRejected}}
+	return s, []effect{{do: end, reason: reason}}
+}
+
+// stepUnread: the store did not answer. Who has something to save goes on trying.
+func stepUnread(s state, e reread) (state, []effect) {
+	switch s.phase {
+	case leasing, waiting:
+		return s.later(e.when), nil
+	case releasing:
+		return s.giveBackAgain(e.when)
+	}
+	s.failures++
+	return s, []effect{{do: load, wait: min(backoff(s.failures, e.jitter), 5*time.Second)}}
 }
 
 // use is the state with a new token set in use.
-func (s state) use(generation uint64, expires time.Time, lead time.Duration, canRefresh bool) state {
-	return state{
-		generation: generation, expires: expires, lead: lead, canRefresh: canRefresh,
-		rotates: s.rotates, reuse: s.reuse,
+func (s state) use(r record, w when) state {
+	next := state{
+		generation: r.generation, expires: r.expires, lead: r.lead, canRefresh: r.canRefresh,
+		rotates: s.rotates || r.rotates, reuse: s.reuse, lessee: lessee{owner: s.owner, alone: s.alone},
 	}
+	return next.observe(r.lease, r.version, w)
 }

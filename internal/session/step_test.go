@@ -1,8 +1,6 @@
 package session
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
@@ -12,9 +10,14 @@ var t0 = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func at(s float64) time.Time { return t0.Add(time.Duration(s * float64(time.Second))) }
 
+// now is an event at that many seconds, on both clocks.
+func now(s float64) when {
+	return when{now: at(s), mono: time.Hour + time.Duration(s*float64(time.Second))}
+}
+
 // minute is a session with a token that lives from t0 for a minute.
 func minute() state {
-	return state{generation: 1, expires: at(60), lead: 12 * time.Second, canRefresh: true}
+	return state{lessee: lessee{owner: "us"}}.use(record{version: 1, generation: 1, expires: at(60), lead: 12 * time.Second, canRefresh: true}, now(0))
 }
 
 // acts are the effects without their details.
@@ -29,6 +32,11 @@ func acts(effects []effect) []act {
 func TestStep(t *testing.T) {
 	with := func(change func(*state)) state { s := minute(); change(&s); return s }
 	in := func(p phase) state { return with(func(s *state) { s.phase = p }) }
+	ours, theirs := lease{Owner: "us", Held: true, Presenting: true}, lease{Owner: "them", Held: true, Presenting: true}
+	held := func(w when) state { // waiting for another process since then
+		s := in(waiting)
+		return s.observe(theirs, 2, w)
+	}
 	window := Reuse{kind: reuseWindow, window: 30 * time.Second}
 	for _, tc := range []struct {
 		rule  string
@@ -38,54 +46,81 @@ func TestStep(t *testing.T) {
 		want  []act
 		check func(state) bool
 	}{
-		{"a fresh token needs nothing", minute(), needed{now: at(10)}, idle, nil, nil},
-		{"close to its end one refreshes ahead", minute(), needed{now: at(50)}, asking, []act{present}, nil},
-		{"past its end, too", minute(), needed{now: at(70)}, asking, []act{present}, nil},
-		{"who finds a flight starts none", in(asking), needed{now: at(70)}, asking, nil, nil},
-		{"while saving, none starts", in(saving), needed{now: at(70)}, saving, nil, nil},
-		{"without a refresh token none starts", with(func(s *state) { s.canRefresh = false }), needed{now: at(70)}, idle, nil, nil},
-		{"an unknown end is fresh", with(func(s *state) { s.expires = time.Time{} }), needed{now: at(1e6)}, idle, nil, nil},
-		{"backoff holds", with(func(s *state) { s.notBefore = at(80) }), needed{now: at(70)}, idle, nil, nil},
-		{"the provider's circuit holds", minute(), needed{now: at(70), hold: at(80)}, idle, nil, nil},
-		{"a rejected token is refreshed although fresh", minute(), needed{now: at(10), force: true}, asking, []act{present}, func(s state) bool { return s.forced }},
-		{"but once per generation", with(func(s *state) { s.forced = true }), needed{now: at(10), force: true}, idle, nil, nil},
+		{"a fresh token needs nothing", minute(), needed{when: now(10)}, idle, nil, nil},
+		{"close to its end one refreshes ahead", minute(), needed{when: now(50)}, leasing, []act{take}, nil},
+		{"past its end, too", minute(), needed{when: now(70)}, leasing, []act{take}, nil},
+		{"who finds a flight starts none", in(asking), needed{when: now(70)}, asking, nil, nil},
+		{"while saving, none starts", in(saving), needed{when: now(70)}, saving, nil, nil},
+		{"without a refresh token none starts", with(func(s *state) { s.canRefresh = false }), needed{when: now(70)}, idle, nil, nil},
+		{"an unknown end is fresh", with(func(s *state) { s.expires = time.Time{} }), needed{when: now(1e6)}, idle, nil, nil},
+		{"backoff holds", with(func(s *state) { s.notBefore = at(80) }), needed{when: now(70)}, idle, nil, nil},
+		{"the provider's circuit holds", minute(), needed{when: now(70), hold: at(80)}, idle, nil, nil},
+		{"a rejected token is refreshed although fresh", minute(), needed{when: now(10), force: true}, leasing, []act{take}, func(s state) bool { return s.forced }},
+		{"but once per generation", with(func(s *state) { s.forced = true }), needed{when: now(10), force: true}, idle, nil, nil},
 
-		{"an answer is saved before it is used", in(asking), answered{now: at(50)}, saving, []act{save}, func(s state) bool { return s.generation == 1 }},
-		{"saved, it is used", in(saving), saved{now: at(50), generation: 2, expires: at(110)}, idle, []act{publish}, func(s state) bool { return s.generation == 2 && s.expires.Equal(at(110)) }},
-		{"a new token set forgets old trouble", with(func(s *state) { s.phase, s.failures, s.lost, s.forced = saving, 3, true, true }), saved{now: at(50), generation: 2, expires: at(110), canRefresh: true}, idle, []act{publish}, func(s state) bool { return s.failures == 0 && !s.lost && !s.forced }},
-		{"a conflict is read again", in(saving), unsaved{now: at(50), why: conflict}, merging, []act{load}, nil},
-		{"ours is newer: merged and saved", in(merging), reread{now: at(50), generation: 1}, saving, []act{save}, nil},
-		{"theirs is newer: used", in(merging), reread{now: at(50), generation: 2, expires: at(110)}, idle, []act{adopt}, func(s state) bool { return s.generation == 2 }},
-		{"the session ended meanwhile: revoked", in(saving), unsaved{now: at(50), why: gone}, over, []act{revoke, end}, nil},
-		{"ended between conflict and reading", in(merging), reread{now: at(50), gone: true}, over, []act{revoke, end}, nil},
-		{"a store that is down: kept and tried again", in(saving), unsaved{now: at(50), why: unavailable}, saving, []act{save}, func(s state) bool { return s.failures == 1 }},
+		{"an answer is saved before it is used", in(asking), answered{when: now(50)}, saving, []act{save}, func(s state) bool { return s.generation == 1 }},
+		{"saved, it is used", in(saving), saved{now(50), record{generation: 2, expires: at(110)}}, idle, []act{publish}, func(s state) bool { return s.generation == 2 && s.expires.Equal(at(110)) }},
+		{"a new token set forgets old trouble", with(func(s *state) { s.phase, s.failures, s.lost, s.forced = saving, 3, true, true }), saved{now(50), record{generation: 2, expires: at(110), canRefresh: true}}, idle, []act{publish}, func(s state) bool { return s.failures == 0 && !s.lost && !s.forced }},
+		{"a conflict is read again", in(saving), unsaved{when: now(50), why: conflict}, merging, []act{load}, nil},
+		{"ours is newer: merged and saved", in(merging), reread{when: now(50), record: record{generation: 1}}, saving, []act{save}, nil},
+		{"theirs is newer: used", in(merging), reread{when: now(50), record: record{generation: 2, expires: at(110)}}, idle, []act{adopt}, func(s state) bool { return s.generation == 2 }},
+		{"the session ended meanwhile: revoked", in(saving), unsaved{when: now(50), why: gone}, over, []act{revoke, end}, nil},
+		{"ended between conflict and reading", in(merging), reread{when: now(50), gone: true}, over, []act{revoke, end}, nil},
+		{"a store that is down: kept and tried again", in(saving), unsaved{when: now(50), why: unavailable}, saving, []act{save}, func(s state) bool { return s.failures == 1 }},
 
-		{"definitive: read again first", in(asking), failed{now: at(50), outcome: definitive}, checking, []act{load}, nil},
-		{"somebody was faster: used", in(checking), reread{now: at(50), generation: 2, expires: at(110)}, idle, []act{adopt}, nil},
-		{"nobody was: over", in(checking), reread{now: at(50), generation: 1}, over, []act{end}, nil},
-		{"the store does not answer: asked again, not over", in(checking), reread{now: at(50), failed: true}, checking, []act{load}, nil},
-		{"step-up is no logout", in(asking), failed{now: at(50), outcome: stepUp}, idle, nil, func(s state) bool { return s.stepUp && !s.lost }},
-		{"transient: backoff", in(asking), failed{now: at(50), outcome: transient}, idle, nil, func(s state) bool { return s.failures == 1 && s.notBefore.Equal(at(51)) }},
-		{"Retry-After is heeded", in(asking), failed{now: at(50), outcome: transient, retryAfter: 20 * time.Second}, idle, nil, func(s state) bool { return s.notBefore.Equal(at(70)) }},
+		{"definitive: read again first", in(asking), failed{when: now(50), outcome: definitive}, checking, []act{load}, nil},
+		{"somebody was faster: used", in(checking), reread{when: now(50), record: record{generation: 2, expires: at(110)}}, idle, []act{adopt}, nil},
+		{"nobody was: over", in(checking), reread{when: now(50), record: record{generation: 1}}, over, []act{end}, nil},
+		{"the store does not answer: asked again, not over", in(checking), reread{when: now(50), failed: true}, checking, []act{load}, nil},
+		{"step-up is no logout", in(asking), failed{when: now(50), outcome: stepUp}, releasing, []act{release}, func(s state) bool { return s.stepUp && !s.lost }},
+		{"transient: backoff", in(asking), failed{when: now(50), outcome: transient}, releasing, []act{release}, func(s state) bool { return s.failures == 1 && s.notBefore.Equal(at(51)) }},
+		{"Retry-After is heeded", in(asking), failed{when: now(50), outcome: transient, retryAfter: 20 * time.Second}, releasing, []act{release}, func(s state) bool { return s.notBefore.Equal(at(70)) }},
 
-		{"ambiguous, nothing known: transient", in(asking), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return !s.lost && s.failures == 1 }},
-		{"ambiguous, a rotation was seen: never again", with(func(s *state) { s.phase, s.rotates = asking, true }), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return s.lost }},
-		{"ambiguous, reuse none", with(func(s *state) { s.phase, s.reuse = asking, Reuse{kind: reuseNone} }), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return s.lost }},
-		{"ambiguous, harmless: again later", with(func(s *state) { s.phase, s.rotates, s.reuse = asking, true, Reuse{kind: reuseHarmless} }), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return !s.lost }},
-		{"ambiguous, within the window: once more", with(func(s *state) { s.phase, s.reuse, s.presented = asking, window, at(40) }), failed{now: at(50), outcome: ambiguous}, asking, []act{present}, func(s state) bool { return s.retried }},
-		{"ambiguous, a second time: never again", with(func(s *state) { s.phase, s.reuse, s.presented, s.doubt, s.retried = asking, window, at(40), true, true }), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return s.lost }},
-		{"ambiguous, past the window: never again", with(func(s *state) { s.phase, s.reuse, s.presented = asking, window, at(10) }), failed{now: at(50), outcome: ambiguous}, idle, nil, func(s state) bool { return s.lost }},
-		{"in doubt, within the window: the one try", with(func(s *state) { s.reuse, s.presented, s.doubt = window, at(40), true }), needed{now: at(55)}, asking, []act{present}, func(s state) bool { return s.retried && s.presented.Equal(at(40)) }},
-		{"a try that was not sent does not count", with(func(s *state) { s.phase, s.reuse, s.presented, s.doubt, s.retried = asking, window, at(40), true, true }), failed{now: at(50), outcome: transient}, idle, nil, func(s state) bool { return !s.retried && !s.lost }},
-		{"in doubt, past the window: never again", with(func(s *state) { s.reuse, s.presented, s.doubt = window, at(10), true }), needed{now: at(55)}, idle, nil, func(s state) bool { return s.lost }},
-		{"lost, the token serves out its life", with(func(s *state) { s.lost = true }), needed{now: at(55)}, idle, nil, nil},
-		{"lost, then over", with(func(s *state) { s.lost = true }), needed{now: at(60)}, over, []act{end}, nil},
-		{"ambiguous past the end: over at once", with(func(s *state) { s.phase, s.reuse = asking, Reuse{kind: reuseNone} }), failed{now: at(70), outcome: ambiguous}, over, []act{end}, nil},
+		{"ambiguous, nothing known: transient", in(asking), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return !s.lost && s.failures == 1 }},
+		{"ambiguous, a rotation was seen: never again", with(func(s *state) { s.phase, s.rotates = asking, true }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return s.lost }},
+		{"ambiguous, reuse none", with(func(s *state) { s.phase, s.reuse = asking, Reuse{kind: reuseNone} }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return s.lost }},
+		{"ambiguous, harmless: again later", with(func(s *state) { s.phase, s.rotates, s.reuse = asking, true, Reuse{kind: reuseHarmless} }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return !s.lost }},
+		{"ambiguous, within the window: once more", with(func(s *state) { s.phase, s.reuse, s.presented = asking, window, at(40) }), failed{when: now(50), outcome: ambiguous}, leasing, []act{take}, func(s state) bool { return s.doubt && !s.lost }},
+		{"ambiguous, a second time: never again", with(func(s *state) { s.phase, s.reuse, s.presented, s.doubt, s.retried = asking, window, at(40), true, true }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return s.lost }},
+		{"ambiguous, past the window: never again", with(func(s *state) { s.phase, s.reuse, s.presented = asking, window, at(10) }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return s.lost }},
+		{"in doubt, within the window: the one try", with(func(s *state) { s.reuse, s.presented, s.doubt = window, at(40), true }), needed{when: now(55)}, leasing, []act{take}, func(s state) bool { return s.doubt && s.presented.Equal(at(40)) }},
+		{"a try that was not sent does not count", with(func(s *state) { s.phase, s.reuse, s.presented, s.doubt, s.retried = asking, window, at(40), true, true }), failed{when: now(50), outcome: transient}, releasing, []act{release}, func(s state) bool { return !s.retried && !s.lost }},
+		{"in doubt, past the window: never again", with(func(s *state) { s.reuse, s.presented, s.doubt = window, at(10), true }), needed{when: now(55)}, idle, nil, func(s state) bool { return s.lost }},
+		{"lost, the token serves out its life", with(func(s *state) { s.lost = true }), needed{when: now(55)}, idle, nil, nil},
+		{"lost, then read again", with(func(s *state) { s.lost = true }), needed{when: now(60)}, checking, []act{load}, nil},
+		{"and over", with(func(s *state) { s.phase, s.lost = checking, true }), reread{when: now(60), record: record{generation: 1}}, over, []act{end}, nil},
+		{"ambiguous past the end: read again", with(func(s *state) { s.phase, s.reuse = asking, Reuse{kind: reuseNone} }), failed{when: now(70), outcome: ambiguous}, checking, []act{load}, nil},
 
-		{"an end is an end", minute(), ended{now: at(1)}, over, nil, nil},
-		{"an answer to an ended session is revoked", in(over), answered{now: at(50)}, over, []act{revoke}, nil},
-		{"saved as it ended: ended again and revoked", in(over), saved{now: at(50), generation: 2}, over, []act{end, revoke}, nil},
-		{"an ended session asks for nothing", in(over), needed{now: at(70)}, over, nil, nil},
+		{"leased: presented", in(leasing), leased{when: now(50), lease: ours, began: now(49).mono}, asking, []act{present}, func(s state) bool { return s.presented.Equal(at(50)) && s.lease == ours }},
+		{"leased, the one try within the window", with(func(s *state) { s.phase, s.doubt, s.presented = leasing, true, at(40) }), leased{when: now(50), lease: ours, began: now(49).mono}, asking, []act{present}, func(s state) bool { return s.retried && s.presented.Equal(at(40)) }},
+		{"leased too slowly: given back, not sent", in(leasing), leased{when: now(50), lease: ours, began: now(29).mono}, releasing, []act{release}, nil},
+		{"no lease, a conflict: read again", in(leasing), unsaved{when: now(50), why: conflict}, leasing, []act{load}, nil},
+		{"no lease, the store is down: nothing is sent", in(leasing), unsaved{when: now(50), why: unavailable}, idle, nil, func(s state) bool { return s.notBefore.After(at(50)) }},
+		{"no lease, the session is gone", in(leasing), unsaved{when: now(50), why: gone}, over, []act{end}, nil},
+		{"another has the lease: wait", in(leasing), reread{when: now(50), record: record{version: 2, generation: 1, lease: theirs}}, waiting, []act{load}, nil},
+		{"it has it still: wait on", held(now(50)), reread{when: now(80), record: record{version: 2, generation: 1, lease: theirs}}, waiting, []act{load}, nil},
+		{"it renewed it: the time begins anew", held(now(50)), reread{when: now(95), record: record{version: 3, generation: 1, lease: theirs}}, waiting, []act{load}, func(s state) bool { return s.seen == now(95).mono }},
+		{"its lease is over: taken over", held(now(10)), reread{when: now(50), record: record{version: 2, generation: 1, lease: theirs}}, leasing, []act{take}, func(s state) bool { return !s.lost && !s.doubt }},
+		{"taken over, but the token may be spent", with(func(s *state) { *s = held(now(10)); s.rotates = true }), reread{when: now(55), record: record{version: 2, generation: 1, lease: theirs}}, idle, nil, func(s state) bool { return s.lost }},
+		{"taken over within a long window: one try", with(func(s *state) { *s = held(now(10)); s.reuse = Reuse{reuseWindow, time.Minute} }), reread{when: now(52), record: record{version: 2, generation: 1, lease: theirs}}, leasing, []act{take}, func(s state) bool { return s.doubt && !s.lost && s.presented.Equal(at(0)) }},
+		{"its one try is had", with(func(s *state) { *s = held(now(10)); s.reuse = Reuse{reuseWindow, time.Minute} }), reread{when: now(52), record: record{version: 2, generation: 1, lease: lease{Owner: "them", Held: true, Presenting: true, Retried: true}}}, idle, nil, func(s state) bool { return s.lost }},
+		{"it gave up: nothing to wait for", held(now(50)), reread{when: now(51), record: record{version: 3, generation: 1}}, leasing, []act{take}, nil},
+		{"it gave up in doubt", with(func(s *state) { *s = held(now(50)); s.reuse = Reuse{kind: reuseNone} }), reread{when: now(51), record: record{version: 3, generation: 1, lease: lease{Owner: "them", Presenting: true}}}, idle, nil, func(s state) bool { return s.lost }},
+		{"it was faster: used", held(now(50)), reread{when: now(51), record: record{version: 3, generation: 2, expires: at(110)}}, idle, []act{adopt}, func(s state) bool { return s.generation == 2 && s.lease == lease{} }},
+		{"the store is down while waiting: nothing begun", held(now(50)), reread{when: now(51), failed: true}, idle, nil, nil},
+		{"of a dead process on a store of our own: taken over at once", with(func(s *state) { s.alone, s.lease = true, theirs }), needed{when: now(50)}, leasing, []act{take}, nil},
+		{"refused while another is at it: it may bring a newer one", in(checking), reread{when: now(50), record: record{version: 2, generation: 1, lease: theirs}}, checking, []act{load}, nil},
+		{"given back", in(releasing), released{now(50)}, idle, nil, nil},
+		{"given back in doubt", with(func(s *state) { s.phase, s.reuse = asking, Reuse{kind: reuseNone} }), failed{when: now(50), outcome: ambiguous}, releasing, []act{release}, func(s state) bool { return s.remains() == lease{Owner: "us", Presenting: true} }},
+		{"giving back goes on when the store is down", in(releasing), unsaved{when: now(50), why: unavailable}, releasing, []act{release}, nil},
+		{"for a while", with(func(s *state) { s.phase, s.tries = releasing, leaseTries-1 }), unsaved{when: now(50), why: unavailable}, idle, nil, nil},
+		{"something else changed: given back on top of it", with(func(s *state) { s.phase = releasing }), reread{when: now(50), record: record{version: 5, generation: 1, lease: ours}}, releasing, []act{release}, nil},
+		{"it is not ours any more", in(releasing), reread{when: now(50), record: record{version: 5, generation: 1, lease: theirs}}, idle, nil, nil},
+
+		{"an end is an end", minute(), ended{now(1)}, over, nil, nil},
+		{"an answer to an ended session is revoked", in(over), answered{when: now(50)}, over, []act{revoke}, nil},
+		{"saved as it ended: ended again and revoked", in(over), saved{now(50), record{generation: 2}}, over, []act{end, revoke}, nil},
+		{"an ended session asks for nothing", in(over), needed{when: now(70)}, over, nil, nil},
 	} {
 		s, effects := step(tc.from, tc.event)
 		if s.phase != tc.phase || !reflect.DeepEqual(acts(effects), tc.want) || tc.check != nil && !tc.check(s) {
@@ -114,132 +149,4 @@ func TestBackoffIsBounded(t *testing.T) {
 			t.Fatalf("backoff(%d) = %v", n, d)
 		}
 	}
-}
-
-// TestStepSimulation drives step with a model store and a model provider that rotates and revokes the family on
-// reuse, through random answers, losses and outages, and checks after every step what must never happen.
-func TestStepSimulation(t *testing.T) {
-	for seed := range uint64(20000) {
-		if trace := simulate(seed); trace != "" {
-			t.Fatalf("seed %d: %s", seed, trace)
-		}
-	}
-}
-
-// world is the model around one session.
-type world struct {
-	rng      *rand.Rand
-	now      time.Time
-	s        state
-	issued   uint64       // generation the provider gave last
-	stored   uint64       // generation in the store
-	pending  uint64       // generation that reached us and is not in the store
-	gone     bool         // the record is deleted
-	shown    map[int]int  // refresh token -> presentations
-	lostOnce map[int]bool // refresh token whose answer was lost
-	refused  bool
-	reuse    Reuse
-	queue    []effect
-}
-
-func simulate(seed uint64) string {
-	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: t0, s: minute(), issued: 1, stored: 1, shown: map[int]int{}, lostOnce: map[int]bool{}}
-	w.reuse = []Reuse{{}, {kind: reuseNone}, {kind: reuseWindow, window: 30 * time.Second}}[w.rng.IntN(3)]
-	w.s.reuse, w.s.rotates = w.reuse, w.reuse.kind == reuseUnknown
-	for range 60 {
-		w.now = w.now.Add(time.Duration(w.rng.IntN(20000)) * time.Millisecond)
-		if len(w.queue) == 0 {
-			if w.rng.IntN(40) == 0 && w.s.phase == idle {
-				w.gone = true // logout
-				w.feed(ended{now: w.now})
-				continue
-			}
-			w.feed(needed{now: w.now, force: w.rng.IntN(10) == 0})
-			continue
-		}
-		e := w.queue[0]
-		w.queue = w.queue[1:]
-		if bad := w.do(e); bad != "" {
-			return bad
-		}
-	}
-	return ""
-}
-
-func (w *world) feed(e stepEvent) {
-	var more []effect
-	w.s, more = step(w.s, e)
-	w.queue = append(w.queue, more...)
-}
-
-func (w *world) do(e effect) string {
-	switch e.do {
-	case present:
-		return w.present()
-	case save:
-		switch n := w.rng.IntN(10); {
-		case w.gone:
-			w.feed(unsaved{now: w.now, why: gone})
-		case n == 0:
-			w.feed(unsaved{now: w.now, why: conflict})
-		case n == 1:
-			w.feed(unsaved{now: w.now, why: unavailable, jitter: 0.5})
-		default:
-			w.stored, w.pending = w.pending, 0
-			w.feed(saved{now: w.now, generation: w.stored, expires: w.now.Add(time.Minute), lead: 12 * time.Second, canRefresh: true})
-		}
-	case load:
-		w.feed(reread{now: w.now, gone: w.gone, failed: w.rng.IntN(5) == 0, generation: w.stored, expires: w.s.expires, lead: w.s.lead, canRefresh: true})
-	case publish:
-		if w.s.generation != w.stored {
-			return fmt.Sprintf("generation %d is in use, %d is stored", w.s.generation, w.stored)
-		}
-	case end:
-		if e.reason == ReasonRefreshRejected && !w.refused {
-			return "ended as refused, and the provider did not refuse"
-		}
-		if e.reason == ReasonRefreshLost && len(w.lostOnce) == 0 {
-			return "ended as lost, and nothing was lost"
-		}
-		w.gone = true
-	case revoke:
-		w.pending = 0
-	}
-	if w.pending != 0 && w.s.phase == idle {
-		return "a token set that reached us was dropped"
-	}
-	return ""
-}
-
-// present is the provider: it gives, refuses what was used, loses answers, or is down.
-func (w *world) present() string {
-	token := int(w.s.generation)
-	if w.gone {
-		return "presented for an ended session"
-	}
-	switch n := w.rng.IntN(10); n {
-	case 0: // down before anything was written
-		w.feed(failed{now: w.now, outcome: transient, jitter: 0.5})
-		return ""
-	case 1: // written, and the answer lost; the token may be spent
-		w.shown[token]++
-		w.lostOnce[token] = true
-		if w.rng.IntN(2) == 0 {
-			w.issued++
-		}
-		w.feed(failed{now: w.now, outcome: ambiguous, jitter: 0.5})
-	default:
-		w.shown[token]++
-		w.issued++
-		w.pending = w.s.generation + 1
-		w.feed(answered{now: w.now, rotated: true})
-	}
-	allowed := 1
-	if w.lostOnce[token] && w.reuse.kind == reuseWindow {
-		allowed = 2
-	}
-	if w.shown[token] > allowed {
-		return fmt.Sprintf("refresh token %d was presented %d times, allowed %d", token, w.shown[token], allowed)
-	}
-	return ""
 }
