@@ -34,14 +34,14 @@ func (d *driver) do(e effect) stepEvent {
 	case release:
 		return d.release(e.lease)
 	case present:
-		return d.present()
+		return d.present(e.until)
 	case save:
 		return d.save()
 	case load:
 		return d.load()
 	case adopt:
 		d.l.mu.Lock()
-		d.l.take(d.loaded)
+		d.l.show(false)
 		d.l.mu.Unlock()
 	case publish:
 		d.publish()
@@ -138,8 +138,12 @@ func (d *driver) still(ls lease) bool {
 	return err != nil || o.lease == ls
 }
 
-func (d *driver) present() stepEvent {
+// present sends the refresh token, unless it is too late for that.
+func (d *driver) present(until time.Duration) stepEvent {
 	l, m := d.l, d.m
+	if w := m.when(); w.mono > until {
+		return failed{when: w, outcome: transient}
+	}
 	l.mu.Lock()
 	old, s := l.open.tokens, l.open.session
 	l.mu.Unlock()
@@ -237,7 +241,7 @@ func (d *driver) load() stepEvent {
 }
 
 // read opens the record as it is in the store now. It becomes the one in use, unless its token set is a newer one:
-// that is for the rules to say.
+// that is for the rules to say. If it is an older one, a failover took ours back, and what is written next goes over it.
 func (d *driver) read() (*opened, error) {
 	l, m := d.l, d.m
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
@@ -257,8 +261,13 @@ func (d *driver) read() (*opened, error) {
 		return nil, err
 	}
 	advance(&l.active, rec.Head.LastActive.UnixNano())
-	if d.loaded = o; o.tokens.Generation == l.open.tokens.Generation {
+	d.loaded = o
+	switch ours := *l.open; {
+	case o.tokens.Generation == ours.tokens.Generation:
 		l.open = o
+	case o.tokens.Generation < ours.tokens.Generation:
+		ours.record.Version = rec.Version
+		l.open = &ours
 	}
 	return o, nil
 }

@@ -16,7 +16,7 @@ const (
 	// jitter.
 	leasePoll = 500 * time.Millisecond
 	// leaseTries is how often a store that does not answer is asked to take the lease back.
-	leaseTries = 3
+	leaseTries = 10
 )
 
 // lease is the part of a record that says who is refreshing its token set. Each change of it is a new version of the
@@ -38,9 +38,9 @@ type lessee struct {
 	clean   time.Time     // when the token was last seen not presented; zero = never
 }
 
-// observe notes what a record says of the lease.
+// observe notes what a record says of the lease. After a failover a version may come a second time with another lease.
 func (s state) observe(l lease, version uint64, w when) state {
-	if version != s.version || s.seen == 0 {
+	if version != s.version || l != s.lease || s.seen == 0 {
 		s.version, s.seen = version, w.mono
 	}
 	s.lease = l
@@ -84,19 +84,27 @@ func look(w when) effect {
 	return effect{do: load, wait: leasePoll + time.Duration(float64(leasePoll)/2*w.jitter), news: true}
 }
 
-// stepLeased: the lease is ours. A write that took long leaves too little of it.
+// stepLeased: the lease is ours. A write that took long leaves too little of it, or of the window for the one try that
+// is allowed; so does a process that stands still before it sends.
 func stepLeased(s state, e leased) (state, []effect) {
 	s = s.observe(e.lease, e.version, e.when)
-	if e.mono-e.began > leaseTime/2 {
-		return s.giveBack()
-	}
-	s.phase = asking
+	until := e.began + leaseTime/2
 	if s.doubt {
+		until = min(until, e.mono+s.reuse.window-e.now.Sub(s.presented))
+		s = s.giveUp(e.now)
+	}
+	switch {
+	case s.lost && !s.liveAt(e.now):
+		return s.check()
+	case s.lost, e.mono > until:
+		return s.giveBack()
+	case s.doubt:
 		s.retried = true
-	} else {
+	default:
 		s.presented = e.now
 	}
-	return s, []effect{{do: present}}
+	s.phase = asking
+	return s, []effect{{do: present, until: until}}
 }
 
 // giveBack writes what became of a try that brought no new token set.
@@ -113,12 +121,12 @@ func (s state) remains() lease {
 	return lease{Owner: s.owner, Presenting: true, Retried: s.retried}
 }
 
-// giveBackAgain goes on for a while when the store does not answer. Then others wait until the lease is over, and take
-// the token for presented.
-func (s state) giveBackAgain(w when) (state, []effect) {
+// again goes on for about the length of a lease when the store does not answer. After that others take the token for
+// presented.
+func (s state) again(do act, w when) (state, []effect) {
 	if s.tries++; s.tries >= leaseTries {
 		s.phase = idle
 		return s, nil
 	}
-	return s, []effect{{do: release, wait: backoff(s.tries, w.jitter), lease: s.remains()}}
+	return s, []effect{{do: do, wait: min(backoff(s.tries, w.jitter), 5*time.Second), lease: s.remains()}}
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -311,7 +312,8 @@ func (m *Manager) adopt(l *Live, rec store.Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	advance(&l.active, rec.Head.LastActive.UnixNano())
-	if rec.Version == l.open.record.Version || l.flight != nil {
+	same := rec.Version == l.open.record.Version && bytes.Equal(rec.Blob, l.open.record.Blob) // a failover may give a version twice
+	if same || l.flight != nil {
 		return nil
 	}
 	env, err := envelopeOf(rec)

@@ -99,7 +99,7 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 		m.work.Go(func() { m.fly(l, f, effects) })
 	}
 	switch {
-	case l.flight != nil && (force || !l.state.liveAt(now)):
+	case l.flight != nil && l.state.phase != releasing && (force || !l.state.liveAt(now)):
 		return oidc.TokenSet{}, l.flight, nil
 	case l.state.liveAt(now):
 		return l.open.tokens, nil, nil
@@ -132,6 +132,9 @@ func (m *Manager) fly(l *Live, f *flight, todo []effect) {
 		l.mu.Lock()
 		var more []effect
 		l.state, more = step(l.state, next)
+		if len(more) > 0 && more[0].do == adopt { // at once: nobody may meet the new state with the old token set
+			l.open = d.loaded
+		}
 		l.mu.Unlock()
 		todo = append(todo, more...)
 	}

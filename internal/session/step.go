@@ -130,6 +130,7 @@ type effect struct {
 	wait   time.Duration // before doing it
 	news   bool          // do not wait any longer when the feed tells of a change
 	lease  lease         // for take and release
+	until  time.Duration // for present: not sent any more after that, monotonic
 	reason string        // for end
 }
 
@@ -247,10 +248,12 @@ func stepUnsaved(s state, e unsaved) (state, []effect) {
 		return s, []effect{{do: load}}
 	}
 	switch s.phase {
-	case leasing: // nothing was presented
-		return s.later(e.when), nil
+	case leasing: // nothing was presented; but the lease may be written, and others would take the token for spent
+		s = s.later(e.when)
+		s.phase, s.tries = releasing, 0
+		return s.again(load, e.when)
 	case releasing:
-		return s.giveBackAgain(e.when)
+		return s.again(release, e.when)
 	}
 	s.failures++
 	return s, []effect{{do: save, wait: min(backoff(s.failures, e.jitter), 5*time.Second)}}
@@ -307,7 +310,7 @@ func stepUnread(s state, e reread) (state, []effect) {
 	case leasing, waiting:
 		return s.later(e.when), nil
 	case releasing:
-		return s.giveBackAgain(e.when)
+		return s.again(load, e.when)
 	}
 	s.failures++
 	return s, []effect{{do: load, wait: min(backoff(s.failures, e.jitter), 5*time.Second)}}
