@@ -12,6 +12,7 @@ import (
 	"github.com/cloakroom/cloakroom/store"
 	"github.com/cloakroom/cloakroom/store/boltstore"
 	"github.com/cloakroom/cloakroom/store/memstore"
+	"github.com/cloakroom/cloakroom/store/pgstore"
 	"github.com/cloakroom/cloakroom/store/redisstore"
 )
 
@@ -83,9 +84,13 @@ type server interface {
 
 // drivers open the stores of many processes, by the scheme of their URL.
 var drivers = map[string]func(context.Context, string, *slog.Logger) (server, error){
-	"redis": openRedis, "rediss": openRedis,
+	"redis": openRedis, "rediss": openRedis, "postgres": openPostgres, "postgresql": openPostgres,
 }
 
 func openRedis(ctx context.Context, url string, log *slog.Logger) (server, error) {
 	return redisstore.Open(ctx, url, redisstore.Options{Log: log})
+}
+
+func openPostgres(ctx context.Context, url string, log *slog.Logger) (server, error) {
+	return pgstore.Open(ctx, url, pgstore.Options{Log: log})
 }

@@ -91,7 +91,7 @@ func (s *Server) end(sig syscall.Signal) {
 		return
 	}
 	pid := s.process.Process.Pid
-	_ = syscall.Kill(-pid, syscall.SIGCONT)
+	s.signal(syscall.SIGCONT)
 	_ = syscall.Kill(pid, sig)
 	select {
 	case <-s.gone:
@@ -104,10 +104,28 @@ func (s *Server) end(sig syscall.Signal) {
 }
 
 // Pause stops the server where it stands, with its connections open: to others it looks slow, or half dead.
-func (s *Server) Pause() { _ = syscall.Kill(-s.process.Process.Pid, syscall.SIGSTOP) }
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Continue lets it go on.
-func (s *Server) Continue() { _ = syscall.Kill(-s.process.Process.Pid, syscall.SIGCONT) }
+func (s *Server) Continue() { s.signal(syscall.SIGCONT) }
+
+// signal reaches the server and its children: those of PostgreSQL are process groups of their own.
+func (s *Server) signal(sig syscall.Signal) {
+	pid := s.process.Process.Pid
+	_ = syscall.Kill(pid, sig)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		_, after, _ := strings.Cut(string(raw), ") ") // the name before may hold anything
+		fields := strings.Fields(after)
+		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
+			_ = syscall.Kill(child, sig)
+		}
+	}
+}
 
 // need returns the path of a program, or skips the test.
 func need(t testing.TB, name string, also ...string) string {
@@ -188,17 +206,7 @@ func Postgres(t testing.TB, settings ...string) *Server {
 	initdb, postgres := need(t, "initdb", debian+"initdb"), need(t, "postgres", debian+"postgres")
 	port, dir := FreePort(t), t.TempDir()
 	s := &Server{Addr: "127.0.0.1:" + port, Dir: dir, Log: filepath.Join(dir, "log"), t: t}
-	if os.Getuid() == 0 { // PostgreSQL refuses to run as root
-		s.as = credentialOf(t, "postgres", "nobody")
-		for at := dir; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
-			if err := os.Chmod(at, 0o755); err != nil { //nolint:gosec // another user must get through
-				t.Fatal(err)
-			}
-		}
-		if err := os.Chown(dir, int(s.as.Uid), int(s.as.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.giveUpRoot("postgres", "nobody")
 	data := filepath.Join(dir, "data")
 	setup := exec.Command(initdb, "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8") //nolint:gosec,noctx // of this package
 	setup.SysProcAttr, setup.Dir = &syscall.SysProcAttr{Credential: s.as}, dir
@@ -226,6 +234,47 @@ func Postgres(t testing.TB, settings ...string) *Server {
 	t.Cleanup(s.Kill)
 	s.Start()
 	return s
+}
+
+// PgBouncer starts a PgBouncer in transaction mode in front of a PostgreSQL server.
+func PgBouncer(t testing.TB, postgres string) *Server {
+	t.Helper()
+	path, port, dir := need(t, "pgbouncer", "/usr/sbin/pgbouncer"), FreePort(t), t.TempDir()
+	s := &Server{Addr: "127.0.0.1:" + port, Dir: dir, Log: filepath.Join(dir, "log"), t: t}
+	s.giveUpRoot("postgres", "nobody")
+	host, to, _ := net.SplitHostPort(postgres)
+	users, file := filepath.Join(dir, "users.txt"), filepath.Join(dir, "pgbouncer.ini")
+	text := fmt.Sprintf("[databases]\n* = host=%s port=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\nunix_socket_dir =\n"+
+		"auth_type = any\nauth_file = %s\npool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 1000\n", host, to, port, users)
+	text = strings.Replace(text, "[databases]\n* = host", "[databases]\n* = user=postgres host", 1) // auth_type any has no user of its own
+	for name, content := range map[string]string{users: "", file: text} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil { //nolint:gosec // another user reads it
+			t.Fatal(err)
+		}
+	}
+	s.command = []string{path, "-q", file}
+	s.ready = dial(s.Addr)
+	t.Cleanup(s.Kill)
+	s.Start()
+	return s
+}
+
+// giveUpRoot makes the server run as another user where this process is root, with a directory that is its own:
+// PostgreSQL and PgBouncer refuse to run as root.
+func (s *Server) giveUpRoot(names ...string) {
+	s.t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	s.as = credentialOf(s.t, names...)
+	for at := s.Dir; at != os.TempDir() && at != "/"; at = filepath.Dir(at) {
+		if err := os.Chmod(at, 0o755); err != nil { //nolint:gosec // another user must get through
+			s.t.Fatal(err)
+		}
+	}
+	if err := os.Chown(s.Dir, int(s.as.Uid), int(s.as.Gid)); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 func credentialOf(t testing.TB, names ...string) *syscall.Credential {
