@@ -115,7 +115,7 @@ func (f *Feed) begun(ctx context.Context) {
 	managers := f.all()
 	f.cache.clear()
 	for _, m := range managers {
-		m.doubtLoads()
+		m.doubtAll()
 	}
 	f.tellTime(ctx)
 	go func() {
