@@ -68,8 +68,8 @@ func (h *Handler) follow(ctx context.Context, s stream, l *session.Live, mine *p
 	next := time.NewTimer(0)
 	defer next.Stop()
 	var told warning
+	changed := l.Changed()
 	for {
-		changed := l.Changed()
 		var err error
 		select {
 		case <-ctx.Done():
@@ -85,6 +85,7 @@ func (h *Handler) follow(ctx context.Context, s stream, l *session.Live, mine *p
 		case <-mine.superseded:
 			return s.write(superseded)
 		case <-changed:
+			changed = l.Changed() // before anything is said of it: a change that comes meanwhile is told next
 			next.Reset(0)
 			err = s.send(eventChanged, expiry{whole(l.ExpiresAt())})
 		case <-beat.C:
