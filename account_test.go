@@ -204,8 +204,9 @@ func TestSessionsPages(t *testing.T) {
 // form posts one of the page's forms as a browser does.
 func (b *browser) form(path string, v url.Values, headers ...string) answer {
 	b.t.Helper()
-	return b.do(b.request("POST", path, strings.NewReader(v.Encode()), append([]string{"Content-Type", "application/x-www-form-urlencoded",
-		"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, headers...)...))
+	return b.do(b.request("POST", path, strings.NewReader(v.Encode()), append([]string{
+		"Content-Type", "application/x-www-form-urlencoded", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document",
+	}, headers...)...))
 }
 
 func TestSessionsPageWithoutJavaScript(t *testing.T) {

@@ -396,7 +396,7 @@ func TestServerShutdownEndsStreams(t *testing.T) {
 		if err != nil || res.StatusCode != 200 {
 			t.Fatal(res, err)
 		}
-		defer res.Body.Close() //nolint:errcheck // read to its end
+		defer res.Body.Close()
 		bodies = append(bodies, res)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

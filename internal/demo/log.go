@@ -47,7 +47,7 @@ func (l *Log) Add(line Line) {
 func (l *Log) Sink(e event.Event) {
 	switch e := e.(type) {
 	case *event.Request:
-		if e.Route == "/demo/" || e.Route == "/" || e.Path == "/auth/events" || e.Method == "GET" && e.Path == "/auth/sessions" {
+		if e.Route == "/demo/" || e.Route == "/" || e.Path == "/auth/events" || e.Method == http.MethodGet && e.Path == "/auth/sessions" {
 			return // the page itself, and what it asks to keep its panels fresh
 		}
 		l.Add(Line{Time: e.Time, Who: "browser", What: e.Method + " " + e.Path, Result: strconv.Itoa(e.Status), Note: e.Code})

@@ -97,7 +97,7 @@ func echo(left chan<- struct{}) http.HandlerFunc {
 		if err != nil {
 			return
 		}
-		defer conn.Close() //nolint:errcheck // done with it
+		defer conn.Close()
 		defer close(left)
 		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
 		for {

@@ -188,14 +188,14 @@ func TestTheStoreIsNotAskedWhileTheFeedStands(t *testing.T) {
 // DELETE must not say that it is done when it is not.
 func TestEndHandleTellsThatTheStoreIsDown(t *testing.T) {
 	f := newFixture(t, nil)
-	defer f.Close(context.Background()) //nolint:errcheck // the store is down
+	defer f.Close(context.Background())
 	_, l := f.login()
 	handle := l.Session().Handle
 	other := f.manager(Options{
 		Frontend: f.Frontend, Store: f.st, Ring: f.Ring, Cache: NewCache(1 << 20), Providers: f.Providers,
 		Idle: f.Idle, RememberIdle: f.RememberIdle, Lifetime: f.Lifetime,
 	})
-	defer other.Close(context.Background()) //nolint:errcheck // as above
+	defer other.Close(context.Background())
 	f.st.down.Store(true)
 	if err := other.EndHandle(t.Context(), handle, ReasonUser); err == nil {
 		t.Error("nothing was ended, and nobody is told")
