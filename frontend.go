@@ -43,7 +43,9 @@ type frontend struct {
 	providers map[string]*oidc.Provider
 	pages     *page.Pages
 	table     map[string]map[string]http.HandlerFunc // path under /auth/ -> method -> handler
+	below     map[string]map[string]http.HandlerFunc // the same for what begins with this
 	login     *login.Handler
+	account   *account.Handler
 	proxy     *proxy.Proxy
 }
 
@@ -90,7 +92,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 		Frontend: cfg, Providers: ordered, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
 		Store: s.store, Pages: s.pages, PerAccount: s.perAccount, PerAddress: s.perAddress, Events: s.events,
 	})
-	own := account.New(account.Options{
+	f.account = account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
 		Store: s.store, Pages: s.pages, Events: s.events,
 	})
@@ -100,10 +102,16 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 		"/auth/login/silent":    {"GET": f.login.Silent},
 		"/auth/login/confirm":   {"POST": f.login.Confirm},
 		"/auth/callback":        {"GET": f.callback},
-		"/auth/session":         {"GET": own.Session},
-		"/auth/session/touch":   {"POST": own.Touch},
-		"/auth/logout":          {"GET": own.ConfirmLogout, "POST": own.Logout},
-		"/auth/logout/continue": {"GET": own.Continue},
+		"/auth/session":         {"GET": f.account.Session},
+		"/auth/session/touch":   {"POST": f.account.Touch},
+		"/auth/sessions":        {"GET": f.account.List, "POST": f.account.EndByForm, "DELETE": f.account.EndOthers},
+		"/auth/events":          {"GET": f.account.Stream},
+		"/auth/logout":          {"GET": f.account.ConfirmLogout, "POST": f.account.Logout},
+		"/auth/logout/continue": {"GET": f.account.Continue},
+	}
+	f.below = map[string]map[string]http.HandlerFunc{
+		"/auth/callback/": {"GET": f.callback},
+		"/auth/sessions/": {"DELETE": f.account.EndOne},
 	}
 	var err error
 	f.proxy, err = proxy.New(proxy.Options{
@@ -145,6 +153,9 @@ func (f *frontend) page(w http.ResponseWriter, r *http.Request, p *web.Problem) 
 }
 
 func (f *frontend) close(ctx context.Context) error {
+	if f.account != nil {
+		f.account.Close()
+	}
 	if f.proxy != nil {
 		f.proxy.Close()
 	}

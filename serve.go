@@ -92,8 +92,8 @@ func (f *frontend) auth(w http.ResponseWriter, r *http.Request, path string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Referrer-Policy", "same-origin")
 	methods := f.table[path]
-	if methods == nil && strings.HasPrefix(path, "/auth/callback/") {
-		methods = map[string]http.HandlerFunc{"GET": f.callback}
+	if i := strings.LastIndexByte(path, '/'); methods == nil && i+1 < len(path) {
+		methods = f.below[path[:i+1]]
 	}
 	if methods == nil {
 		f.gate.Refuse(w, r, notFound())

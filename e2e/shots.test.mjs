@@ -5,8 +5,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { ROOT } from './lib/process.mjs';
-import { formLogin, suite } from './lib/suite.mjs';
+import { formLogin, loggedIn, suite } from './lib/suite.mjs';
 
+const DEVICES = [
+  'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0',
+  'Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Mobile/15E148 Safari/604.1',
+];
 const SHOTS = path.join(ROOT, 'e2e', 'shots');
 
 suite('shots', {}, (s) => {
@@ -35,6 +39,11 @@ suite('shots', {}, (s) => {
         await page.waitForURL(`${s.world.origin}/`);
         await page.waitForLoadState('networkidle', { timeout: 2000 }).catch(() => {});
         await shot('app');
+        const others = [];
+        for (const userAgent of DEVICES) others.push(await loggedIn(s, user, { userAgent }));
+        await page.goto('/auth/sessions');
+        await shot('sessions');
+        for (const other of others) await s.close(other.context());
         await page.goto('/auth/logout');
         await shot('logout');
       });

@@ -189,6 +189,7 @@ func (d *demoServer) greet(out io.Writer) {
   try:
     - log in with the app's own form, and look for a token in the page: there is none
     - watch the access token being replaced every 30 seconds
+    - log in from a second browser, end one session from the other, and see its page notice at once
     - log out, and come back through the provider's own page
     - stop this with Ctrl-C, start it again, reload: you are still logged in
 

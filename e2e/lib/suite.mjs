@@ -81,8 +81,8 @@ export async function formLogin(page, username, password, returnTo = '') {
 }
 
 // loggedIn opens a profile that has logged in by the form.
-export async function loggedIn(s, user = Object.keys(s.world.users)[0]) {
-  const page = await s.open({ path: '' });
+export async function loggedIn(s, user = Object.keys(s.world.users)[0], more = {}) {
+  const page = await s.open({ path: '', ...more });
   await formLogin(page, user, s.world.users[user]);
   await page.waitForURL(`${s.world.origin}/`);
   return page;

@@ -1,14 +1,15 @@
-// Package account is what a browser can do with the session it has: see it, keep it alive, end it.
+// Package account is what a browser can do with the session it has: see it, keep it alive, follow it, end it, and see
+// and end the person's other sessions.
 package account
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
@@ -32,11 +33,17 @@ type Options struct {
 	Events       event.Sink
 }
 
-// Handler serves /auth/session and /auth/logout of one frontend.
-type Handler struct{ Options }
+// Handler serves /auth/session, /auth/sessions, /auth/events and /auth/logout of one frontend.
+type Handler struct {
+	Options
+	streams *streams
+}
 
 // New makes a handler.
-func New(o Options) *Handler { return &Handler{o} }
+func New(o Options) *Handler { return &Handler{Options: o, streams: newStreams()} }
+
+// Close ends the event streams. Those that come later end at once.
+func (h *Handler) Close() { h.streams.close() }
 
 // Session serves GET /auth/session: who is logged in. Asking is not activity, or polling would keep people logged
 // in for ever.
@@ -76,7 +83,7 @@ func (h *Handler) ConfirmLogout(w http.ResponseWriter, r *http.Request) {
 	v := page.Logout{Action: "/auth/logout", ReturnTo: returnTo}
 	if pass.Live != nil {
 		s := pass.Live.Session()
-		v.User = gate.NameOf(s)
+		v.User, v.Everywhere = gate.NameOf(s), true
 		if p := h.Providers[s.Provider]; p != nil && s.Method == "redirect" {
 			v.FormOrigins = origins(p.EndSessionURL(oidc.Logout{}))
 		}
@@ -113,7 +120,7 @@ func (h *Handler) Logout(w http.ResponseWriter, r *http.Request) {
 	var next string
 	if pass.Live != nil {
 		hint := h.Sessions.Tokens(pass.Live).ID
-		if err := h.end(r, pass.Live); err != nil {
+		if err := h.end(r, pass.Live, ask.Everywhere); err != nil {
 			h.Gate.Refuse(w, r, &gate.Refusal{Problem: web.NewProblem(web.CodeStoreUnavailable,
 				"You are not logged out yet. Try again in a moment.").After(5 * time.Second).Because(err)})
 			return
@@ -137,22 +144,24 @@ func (h *Handler) Logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-// end ends the session even if the browser does not wait for the answer.
-func (h *Handler) end(r *http.Request, l *session.Live) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 10*time.Second)
+// end ends the session, and with everywhere the person's others before it: if those cannot be ended, this one stays,
+// so that trying again is possible.
+func (h *Handler) end(r *http.Request, l *session.Live, everywhere bool) error {
+	ctx, cancel := detached(r)
 	defer cancel()
+	s, detail := l.Session(), ""
+	if everywhere {
+		n, err := h.Sessions.EndAll(ctx, whose(l), s.Handle, session.ReasonEverywhere)
+		if err != nil {
+			return err
+		}
+		detail = "everywhere: " + strconv.Itoa(n) + " others"
+	}
 	revoked, err := h.Sessions.End(ctx, l, session.ReasonLogout)
 	if err != nil {
 		return err
 	}
-	a := event.Audit{
-		Time: time.Now(), Kind: event.Logout, Frontend: h.Origin, Session: l.Session().Handle,
-		Provider: l.Session().Provider, Revoked: yesNo(revoked),
-	}
-	if info := web.InfoOf(r); info != nil {
-		a.RequestID, a.Client = info.ID, info.Client.String()
-	}
-	h.Events.Emit(&a)
+	h.audit(r, event.Audit{Kind: event.Logout, Session: s.Handle, Provider: s.Provider, Revoked: yesNo(revoked), Detail: detail})
 	return nil
 }
 
@@ -181,11 +190,8 @@ func readLogout(w http.ResponseWriter, r *http.Request) (ask logoutRequest, html
 		dec := json.NewDecoder(bytes.NewReader(raw))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&ask); err != nil || dec.More() {
-			return ask, false, web.NewProblem(web.CodeInvalidRequest, `The body is {"return_to": "/path"} or nothing.`)
+			return ask, false, web.NewProblem(web.CodeInvalidRequest, `The body is {"return_to": "/path", "everywhere": true}, both optional, or nothing.`)
 		}
-	}
-	if ask.Everywhere {
-		return ask, html, web.NewProblem(web.CodeInvalidRequest, "Logging out everywhere is not built yet in this version.")
 	}
 	ask.ReturnTo = returnToOr(ask.ReturnTo, "/")
 	return ask, html, nil

@@ -47,8 +47,8 @@ func (l *Log) Add(line Line) {
 func (l *Log) Sink(e event.Event) {
 	switch e := e.(type) {
 	case *event.Request:
-		if e.Route == "/demo/" || e.Route == "/" {
-			return // the page itself, and its asking for this log
+		if e.Route == "/demo/" || e.Route == "/" || e.Path == "/auth/events" || e.Method == http.MethodGet && e.Path == "/auth/sessions" {
+			return // the page itself, and what it asks to keep its panels fresh
 		}
 		l.Add(Line{Time: e.Time, Who: "browser", What: e.Method + " " + e.Path, Result: strconv.Itoa(e.Status), Note: e.Code})
 	case *event.Call:

@@ -43,6 +43,7 @@ const (
 	LimitHit        = "limit_hit"
 	Logout          = "logout"
 	SessionEnded    = "session_ended"
+	UserEnd         = "user_end" // a person ended other sessions of theirs: Session is the one that asked, Detail says which
 	RefreshRejected = "refresh_rejected"
 	RefreshLost     = "refresh_lost"
 	CrossOrigin     = "cross_origin"

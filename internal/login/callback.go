@@ -149,12 +149,12 @@ func (h *Handler) finish(r *http.Request, p Provider, tx transaction, x oidc.Exc
 	defer cancel()
 	if tx.Handle != "" && (tx.OldIss != x.Claims.Issuer || tx.OldSub != x.Claims.Subject) {
 		if _, alive := h.Sessions.Alive(ctx, tx.Handle); alive {
-			return h.otherUser(ctx, p, tx, x)
+			return h.otherUser(r, p, tx, x)
 		}
 	}
-	ticket, live, err := h.Sessions.Create(ctx, session.Login{
+	ticket, live, err := h.Sessions.Create(ctx, from(r, session.Login{
 		Provider: p.Config.Name, Method: "redirect", Exchange: x, ReplacesHandle: tx.Handle,
-	})
+	}))
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {
 			h.Transactions.Cookies.ClearTransaction(w, tx.ID)

@@ -1,7 +1,6 @@
 package login
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -26,7 +25,9 @@ const purposeSwitch = "switch"
 
 // otherUser answers a login of another user: a page that asks, or, where nothing can be shown, the end of the old
 // session without a new one (OIDC session management: another subject counts as a logout).
-func (h *Handler) otherUser(ctx context.Context, p Provider, tx transaction, x oidc.Exchange) func(http.ResponseWriter, *http.Request) {
+func (h *Handler) otherUser(r *http.Request, p Provider, tx transaction, x oidc.Exchange) func(http.ResponseWriter, *http.Request) {
+	ctx, cancel := detached(r)
+	defer cancel()
 	if tx.Mode != normal {
 		err := h.Sessions.EndHandle(ctx, tx.Handle, session.ReasonSubjectChanged)
 		if revokeErr := p.Client.Revoke(ctx, x.Tokens); err == nil {
@@ -40,7 +41,7 @@ func (h *Handler) otherUser(ctx context.Context, p Provider, tx transaction, x o
 			h.leave(w, r, tx, false)
 		}
 	}
-	ticket, live, err := h.Sessions.Create(ctx, session.Login{Provider: p.Config.Name, Method: "redirect", Exchange: x})
+	ticket, live, err := h.Sessions.Create(ctx, from(r, session.Login{Provider: p.Config.Name, Method: "redirect", Exchange: x}))
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, r, web.NewProblem(web.CodeStoreUnavailable, "Try again in a moment.").After(5*time.Second).Because(err))

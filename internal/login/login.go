@@ -133,3 +133,13 @@ func (h *Handler) handOver(w http.ResponseWriter, ticket session.Ticket, remembe
 	}
 	h.Transactions.Cookies.SetTicket(w, ticket.Reveal(), age)
 }
+
+// from is a login with what its request says of where it comes from, for the person's own list of sessions. It is
+// the request that brings the credentials or the code: the browser that will hold the ticket.
+func from(r *http.Request, n session.Login) session.Login {
+	n.Device = web.DeviceOf(r)
+	if info := web.InfoOf(r); info != nil && info.Client.IsValid() {
+		n.Address = info.Client.String()
+	}
+	return n
+}

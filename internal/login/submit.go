@@ -102,7 +102,7 @@ func client(r *http.Request) netip.Addr {
 func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, p Provider, a attempt, x oidc.Exchange) {
 	ctx, cancel := detached(r)
 	defer cancel()
-	login := session.Login{Provider: p.Config.Name, Method: "password", Exchange: x, Remember: a.remember}
+	login := from(r, session.Login{Provider: p.Config.Name, Method: "password", Exchange: x, Remember: a.remember})
 	if carried := h.Transactions.Cookies.Read(r); carried.Tickets == 1 {
 		if old, err := session.ParseTicket(carried.Ticket); err == nil {
 			login.Replaces = &old

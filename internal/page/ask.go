@@ -8,6 +8,9 @@ type Logout struct {
 	ReturnTo string // also where "stay logged in" leads; the start page if empty
 	User     string // who is logged in, if that is known
 
+	// Everywhere offers to end the person's other sessions, too. The form then posts everywhere ("true" or absent).
+	Everywhere bool
+
 	// FormOrigins are the origins besides our own that the answer to the form redirects to (the provider's). One that
 	// is not named here, and not our own, does not get loaded. What is not a plain origin is left out.
 	FormOrigins []string

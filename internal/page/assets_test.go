@@ -130,6 +130,7 @@ func TestContrast(t *testing.T) {
 			{"edge", "card", 3},
 			{"bad", "card", 3},
 			{"accent", "tint", 3},
+			{"edge", "tint", 3},
 		} {
 			front, back := luminance(t, css, pair.front), luminance(t, css, pair.back)
 			ratio := (max(front, back) + 0.05) / (min(front, back) + 0.05)

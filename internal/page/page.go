@@ -1,4 +1,4 @@
-// Package page shows the few pages that Cloakroom has of its own: logging in, logging out, and what went wrong. They
+// Package page shows the few pages that Cloakroom has of its own: logging in, logging out, one's sessions, and what went wrong. They
 // are plain HTML that works without a script, under a policy that allows nothing inline. The package decides nothing:
 // it is told what to show, as data, and all of that data may be hostile.
 package page
@@ -25,7 +25,7 @@ type Pages struct {
 // New parses what the binary carries. It panics if that is broken, which the tests of this package would have seen.
 func New() *Pages {
 	p := &Pages{assets: mustAssets(), templates: map[string]*template.Template{}}
-	for _, name := range []string{"login", "logout", "confirm", "problem", "leave", "reload", "silent"} {
+	for _, name := range []string{"login", "logout", "sessions", "confirm", "problem", "leave", "reload", "silent"} {
 		t := template.New(name).Funcs(template.FuncMap{"asset": p.assets.mustURL})
 		p.templates[name] = template.Must(t.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}
@@ -37,6 +37,7 @@ type sheet struct {
 	T     *text
 	Title string
 	Data  any
+	Wide  bool // the card has room for a list
 
 	formOrigins []string // where a form's answer may lead, besides our own origin
 }

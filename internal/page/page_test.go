@@ -29,7 +29,15 @@ func states(s, u string) map[string]shower {
 		"login buttons": login(200, Login{Providers: []Button{{s, u}, {s, u}, {"", u}}, Message: "session_ended"}),
 		"login unknown": login(200, Login{Form: true, Message: "no_such_code"}),
 		"logout": func(w http.ResponseWriter, r *http.Request) {
-			pages.Logout(w, r, Logout{Action: u, ReturnTo: u, User: s})
+			pages.Logout(w, r, Logout{Action: u, ReturnTo: u, User: s, Everywhere: true})
+		},
+		"sessions": func(w http.ResponseWriter, r *http.Request) {
+			pages.Sessions(w, r, sessionsOf(s, u, 3))
+		},
+		"sessions, only here": func(w http.ResponseWriter, r *http.Request) {
+			v := sessionsOf(s, u, 1)
+			v.FirstURL, v.NextURL = "", ""
+			pages.Sessions(w, r, v)
 		},
 		"confirm": func(w http.ResponseWriter, r *http.Request) {
 			pages.Confirm(w, r, Confirm{OldUser: s, NewUser: s, Action: u, Token: s})
@@ -41,6 +49,18 @@ func states(s, u string) map[string]shower {
 		"reload":          pages.Reload,
 		"silent":          func(w http.ResponseWriter, r *http.Request) { pages.Silent(w, r, true) },
 	}
+}
+
+// sessionsOf is a list of n sessions, the first of which asks.
+func sessionsOf(s, u string, n int) Sessions {
+	v := Sessions{Action: u, LogoutURL: u, HomeURL: u, FirstURL: u, NextURL: u}
+	for i := range n {
+		v.List = append(v.List, Session{
+			ID: s, Device: s, Address: s, Provider: s, Current: i == 0,
+			LoggedIn: time.Now().Add(-72 * time.Hour), LastActive: time.Now().Add(-5 * time.Minute),
+		})
+	}
+	return v
 }
 
 func TestHeaders(t *testing.T) {
@@ -312,5 +332,69 @@ func TestReloadAndSilent(t *testing.T) {
 		if got := find(silent, "script")[0].attrs["data-authenticated"]; got != want {
 			t.Errorf("silent: %q, want %s", got, want)
 		}
+	}
+}
+
+func TestSessionsPage(t *testing.T) {
+	_, all := read(t, states("ann", "/auth/sessions")["sessions"])
+	items := find(all, "li")
+	if len(items) != 3 || items[0].attrs["class"] != "current" || !strings.Contains(items[0].text, "This device") || strings.Contains(items[1].text, "This device") {
+		t.Fatalf("%d items, the first %q", len(items), items[0].text)
+	}
+	if text := items[1].text; !strings.Contains(text, "Active 5 minutes ago") || !strings.Contains(text, "logged in 3 days ago") {
+		t.Errorf("times: %q", text)
+	}
+	for _, at := range find(all, "time") {
+		if _, err := time.Parse(time.RFC3339, at.attrs["datetime"]); err != nil {
+			t.Errorf("datetime: %v", err)
+		}
+	}
+	ends := map[string]int{}
+	for _, in := range find(all, "input") {
+		if in.attrs["name"] == "end" {
+			ends[in.attrs["value"]]++
+		}
+	}
+	if ends["ann"] != 2 || ends["others"] != 1 { // this one is logged out of instead
+		t.Errorf("what can be ended: %v", ends)
+	}
+	for _, b := range find(all, "button") {
+		if label, ok := b.attrs["aria-label"]; ok && (!strings.HasPrefix(label, b.text) || !strings.Contains(label, "ann")) { // WCAG 2.2, 2.5.3
+			t.Errorf("button %q is called %q", b.text, label)
+		}
+	}
+	for _, form := range find(all, "form") {
+		if form.attrs["method"] != "post" || form.attrs["action"] != "/auth/sessions" {
+			t.Errorf("form %v", form.attrs)
+		}
+	}
+
+	_, alone := read(t, states("ann", "/x")["sessions, only here"])
+	if len(find(alone, "form")) != 0 || !strings.Contains(find(alone, "header")[0].text, "on this device only") {
+		t.Error("with one session there is nothing to end")
+	}
+	unknown := sessionsOf("", "/x", 2)
+	_, bare := read(t, func(w http.ResponseWriter, r *http.Request) { pages.Sessions(w, r, unknown) })
+	if text := find(bare, "li")[1].text; !strings.Contains(text, "Unknown device") {
+		t.Errorf("without a device: %q", text)
+	}
+}
+
+func TestLogoutEverywhere(t *testing.T) {
+	offered := func(v Logout) int {
+		_, all := read(t, func(w http.ResponseWriter, r *http.Request) { pages.Logout(w, r, v) })
+		n := 0
+		for _, in := range find(all, "input") {
+			if in.attrs["name"] == "everywhere" && in.attrs["type"] == "checkbox" && in.attrs["value"] == "true" && in.within("label") {
+				if _, ticked := in.attrs["checked"]; ticked {
+					t.Error("ticked without being asked")
+				}
+				n++
+			}
+		}
+		return n
+	}
+	if offered(Logout{Action: "/x", Everywhere: true}) != 1 || offered(Logout{Action: "/x"}) != 0 {
+		t.Error("the choice is not where it belongs")
 	}
 }

@@ -20,6 +20,14 @@ type text struct {
 
 	LogOutQuestion, LoggedInAs, LogOut string
 	LoggingOut, StayLoggedIn           string
+	Everywhere                         string
+
+	Sessions, SessionsIntro, OnlyHere string
+	ThisDevice, UnknownDevice         string
+	End, Ending, EndOthers            string
+	FirstSessions, MoreSessions       string
+	active, loggedIn, endLabel        string
+	ago                               func(time.Duration) string
 
 	OtherUser, OtherUserBody, Before, Now, Unnamed string
 	continueAs, continueAsNew, Cancel              string

@@ -30,6 +30,22 @@ var english = &text{
 	LogOut:         "Log out",
 	LoggingOut:     "Logging out…",
 	StayLoggedIn:   "Stay logged in",
+	Everywhere:     "On all my devices",
+
+	Sessions:      "Your sessions",
+	SessionsIntro: "These browsers and devices are logged in to your account. End those that you do not know or do not use any more.",
+	OnlyHere:      "You are logged in on this device only.",
+	ThisDevice:    "This device",
+	UnknownDevice: "Unknown device",
+	End:           "End",
+	Ending:        "Ending…",
+	EndOthers:     "End all others",
+	FirstSessions: "Back to the first",
+	MoreSessions:  "Show more",
+	active:        "Active %s",
+	loggedIn:      "logged in %s",
+	endLabel:      "End %s",
+	ago:           englishAgo,
 
 	OtherUser:     "You logged in with another account",
 	OtherUserBody: "If you continue, the account from before is logged out in this browser.",
@@ -181,6 +197,19 @@ func englishWait(d time.Duration) string {
 		return englishCount(math.Ceil(d.Minutes()), "minute")
 	}
 	return englishCount(math.Ceil(d.Hours()), "hour")
+}
+
+// englishAgo says how long ago something was, as people do. What is in the future, by the clocks, is now.
+func englishAgo(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return "just now"
+	case d < time.Hour:
+		return englishCount(math.Floor(d.Minutes()), "minute") + " ago"
+	case d < 48*time.Hour:
+		return englishCount(math.Floor(d.Hours()), "hour") + " ago"
+	}
+	return englishCount(math.Floor(d.Hours()/24), "day") + " ago"
 }
 
 func englishCount(n float64, unit string) string {

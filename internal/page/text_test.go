@@ -22,7 +22,7 @@ func TestTextsAreComplete(t *testing.T) {
 				t.Errorf("%s: no %s", text.Lang, v.Type().Field(i).Name)
 			}
 		}
-		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn} {
+		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn, text.active, text.loggedIn, text.endLabel} {
 			if strings.Count(format, "%s") != 1 || strings.Count(format, "%") != 1 {
 				t.Errorf("%s: %q must take one value", text.Lang, format)
 			}
@@ -107,6 +107,18 @@ func TestEnglishWait(t *testing.T) {
 		time.Minute - time.Nanosecond: "60 seconds",
 	} {
 		if got := englishWait(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestEnglishAgo(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Hour: "just now", 0: "just now", 59 * time.Second: "just now", time.Minute: "1 minute ago",
+		119 * time.Second: "1 minute ago", 59 * time.Minute: "59 minutes ago", time.Hour: "1 hour ago",
+		47 * time.Hour: "47 hours ago", 48 * time.Hour: "2 days ago", 30 * 24 * time.Hour: "30 days ago",
+	} {
+		if got := englishAgo(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}

@@ -121,6 +121,7 @@ const (
 func endWithSession(res *http.Response, live *session.Live) {
 	body, gone := res.Body, res.Request.Context().Done()
 	watch := func() {
+		defer live.Watch()() // so that an end by time, or one that the change feed did not tell, is noticed
 		select {
 		case <-live.Done():
 			_ = body.Close()

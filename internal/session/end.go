@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/event"
@@ -85,16 +86,19 @@ func (m *Manager) EndHandle(ctx context.Context, handle, reason string) error {
 		_, err := m.End(ctx, l, reason)
 		return err
 	}
-	s, alive := m.Alive(ctx, handle)
-	if !alive {
+	e, err := m.Show(ctx, handle)
+	switch {
+	case errors.Is(err, ErrEnded):
 		return nil
+	case err != nil:
+		return err
 	}
 	if err := m.Store.Delete(ctx, id); err != nil {
 		return &Unavailable{Err: err}
 	}
 	m.Feed.ended(m, id)
 	m.forget(id, reason)
-	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: handle, Reason: reason, Revoked: "no"})
+	m.emit(event.Audit{Kind: event.SessionEnded, Provider: e.Session.Provider, Session: handle, Reason: reason, Revoked: "no"})
 	return nil
 }
 

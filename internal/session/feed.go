@@ -133,18 +133,12 @@ func (f *Feed) failing(now time.Time) bool {
 // begun is called when the feed stands (again). Nobody told what changed before: everything that is cached is
 // dropped, what a failover lost is repaired from memory, and sessions that streams hold are looked at again.
 func (f *Feed) begun(ctx context.Context) {
-	managers := f.all()
 	f.cache.clear()
-	for _, m := range managers {
-		m.doubtLoads()
+	for _, m := range f.all() {
+		m.doubtAll()
 	}
 	f.tellTime(ctx)
-	f.work.Go(func() {
-		f.repair(ctx)
-		for _, m := range managers {
-			m.syncWatched(ctx)
-		}
-	})
+	f.work.Go(func() { f.repair(ctx) })
 }
 
 // keepTime measures the time again now and then.

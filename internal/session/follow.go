@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/cloakroom/cloakroom/store"
 )
@@ -52,10 +51,13 @@ func (l *Live) version() uint64 {
 	return l.open.record.Version
 }
 
-// doubtLoads marks what is on its way from the store: it may be older than the feed.
-func (m *Manager) doubtLoads() {
+// doubtAll marks what may be older than the feed: what is on its way from the store, and what streams hold.
+func (m *Manager) doubtAll() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for _, w := range m.watching {
+		w.doubt = true
+	}
 	for _, c := range m.loading {
 		c.doubt = true
 	}
@@ -66,35 +68,26 @@ func (m *Manager) doubtLoads() {
 func (m *Manager) Sync(ctx context.Context, l *Live) bool {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	rec, err := m.Store.Load(ctx, l.id)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		why := l.overAt(l.view.Load(), m.now())
-		if why == "" {
-			why = ReasonEndedElsewhere
-		}
-		l.finish(why)
-	case err == nil:
-		if m.adopt(l, rec) == nil {
-			if why := l.overAt(l.view.Load(), m.now()); why != "" {
-				_, _ = m.End(ctx, l, why) // what fails is tried at the next look
-			}
-		}
-	}
+	m.look(ctx, l)
 	return !l.over.Load()
 }
 
-// syncWatched looks at every session that a stream holds.
-func (m *Manager) syncWatched(ctx context.Context) {
-	m.mu.Lock()
-	var held []*Live
-	for _, w := range m.lives {
-		if l := w.Value(); l != nil && l.watched.Load() > 0 {
-			held = append(held, l)
-		}
+// look is Sync without a time of its own. known says that the store answered.
+func (m *Manager) look(ctx context.Context, l *Live) (known bool) {
+	rec, err := m.Store.Load(ctx, l.id)
+	gone := errors.Is(err, store.ErrNotFound)
+	if err != nil && !gone || !gone && m.adopt(l, rec) != nil {
+		return false
 	}
-	m.mu.Unlock()
-	each(ctx, held, func(l *Live) { m.Sync(ctx, l) })
+	why := l.overAt(l.view.Load(), m.now())
+	switch {
+	case why != "": // also where the store let it go at that time: its tokens are revoked, its end is told
+		_, err = m.End(ctx, l, why)
+		return err == nil
+	case gone:
+		l.finish(ReasonEndedElsewhere)
+	}
+	return true
 }
 
 // repair writes again what the store has lost. A token set never goes back: the higher generation stays.
@@ -139,10 +132,4 @@ func (m *Manager) repair(ctx context.Context, w *written) {
 		}
 		l.mu.Unlock()
 	}
-}
-
-// Watch holds a session for a stream: what others change is looked at as it comes. Call stop at the stream's end.
-func (l *Live) Watch() (stop func()) {
-	l.watched.Add(1)
-	return sync.OnceFunc(func() { l.watched.Add(-1) })
 }

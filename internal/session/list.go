@@ -116,10 +116,17 @@ func (m *Manager) List(ctx context.Context, who Who, after string, limit int) ([
 	return entries, next, nil
 }
 
+// EntryOf is the entry of a session that is open here.
+func EntryOf(l *Live) Entry {
+	return Entry{Session: l.Session(), LastActive: l.LastActive(), Ends: l.ExpiresAt()}
+}
+
 func (m *Manager) entry(f found) Entry {
-	e := Entry{Session: f.list.session(m.Frontend), LastActive: f.head.LastActive, Ends: f.head.End()}
+	head := f.head
+	head.Idle -= head.Idle / 21 // what setHead added, because activity is written coarsely: nobody is promised that
+	e := Entry{Session: f.list.session(m.Frontend), LastActive: head.LastActive, Ends: head.End()}
 	if l := m.held(f.id); l != nil {
-		if here := time.Unix(0, l.active.Load()); here.After(e.LastActive) { // not written yet
+		if here := l.LastActive(); here.After(e.LastActive) { // not written yet
 			e.LastActive, e.Ends = here, l.ExpiresAt()
 		}
 	}

@@ -79,6 +79,9 @@ func (l *Live) ExpiresAt() time.Time {
 	return v.end
 }
 
+// LastActive is when the session was last used, as far as this process knows.
+func (l *Live) LastActive() time.Time { return time.Unix(0, l.active.Load()) }
+
 // IdleExpiresAt is when the session ends without further activity.
 func (l *Live) IdleExpiresAt() time.Time { return l.idleEnd(l.view.Load()) }
 

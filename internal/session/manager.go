@@ -41,6 +41,8 @@ type Manager struct {
 	lives   map[store.ID]weak.Pointer[Live] // every Live that somebody holds: one per session
 	loading map[store.ID]*loading
 	touches map[store.ID]store.Touch
+	// watching are the sessions that streams hold
+	watching map[*Live]*watch
 
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
@@ -68,13 +70,14 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		Options: o, circuits: map[string]*circuit{}, lives: map[store.ID]weak.Pointer[Live]{},
-		loading: map[store.ID]*loading{}, touches: map[store.ID]store.Touch{},
+		loading: map[store.ID]*loading{}, touches: map[store.ID]store.Touch{}, watching: map[*Live]*watch{},
 	}
 	for name, p := range o.Providers {
 		m.circuits[name] = &circuit{rotates: new(atomic.Bool), reuse: p.Reuse}
 	}
 	m.closing, m.stop = context.WithCancel(context.Background())
 	m.work.Go(m.flusher)
+	m.work.Go(m.watchman)
 	o.Feed.join(m)
 	return m, nil
 }
@@ -91,6 +94,9 @@ func (m *Manager) Close(ctx context.Context) error {
 	}
 	return m.flush(ctx)
 }
+
+// Now is the time by which ends are judged; [Live.ExpiresAt] is compared with it.
+func (m *Manager) Now() time.Time { return m.now() }
 
 // now is the time by which ends are judged: the store's, where it has a clock.
 func (m *Manager) now() time.Time { return m.here(time.Now()) }

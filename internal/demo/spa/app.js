@@ -37,7 +37,8 @@ async function refresh () {
   const response = await fetch('/auth/session')
   session = response.ok ? await response.json() : { authenticated: false }
   render()
-  if (session.authenticated) await orders()
+  follow()
+  if (session.authenticated) await Promise.all([orders(), sessions()])
 }
 
 function render () {
@@ -62,12 +63,113 @@ function render () {
   $('proof').replaceChildren(...proof.map(([good, text]) => make('li', text, good ? '' : 'bad')))
 }
 
-function ended () {
+const farewells = {
+  user: 'Your session was ended from another device. Log in again.',
+  logout: 'You are logged out.',
+  logout_everywhere: 'You were logged out on all your devices.',
+  idle: 'You were away for long, so you are logged out. Log in again.',
+}
+
+function ended (reason) {
+  if (session && !session.authenticated) return
   session = { authenticated: false }
   render()
-  complain('login-problem', 'Your session has ended. Log in again.')
+  follow()
+  show($('ending'), false)
+  complain('login-problem', farewells[reason] || 'Your session has ended. Log in again.')
   $('username').focus()
 }
+
+// The list of the user's own sessions.
+async function sessions () {
+  const response = await fetch('/auth/sessions')
+  if (response.status === 401) { ended(); return }
+  if (!response.ok) { complain('sessions-problem', 'Your sessions cannot be listed now.'); return }
+  complain('sessions-problem', '')
+  const list = (await response.json()).sessions
+  const rows = list.map((one) => {
+    const item = make('li')
+    const about = make('div')
+    const device = make('strong', one.device || 'Unknown device')
+    about.append(device)
+    if (one.current) about.append(make('span', 'this one', 'tag'))
+    about.append(make('small', `${one.address} · active ${new Date(one.last_active_at).toLocaleString()}`))
+    item.append(about)
+    if (!one.current) {
+      const button = make('button', 'End', 'ghost')
+      button.setAttribute('aria-label', `End ${device.textContent}, active ${new Date(one.last_active_at).toLocaleString()}`)
+      button.addEventListener('click', () => end('/auth/sessions/' + one.id, button))
+      item.append(button)
+    }
+    return item
+  })
+  $('sessions').replaceChildren(...rows)
+  show($('end-others'), list.length > 1)
+}
+
+async function end (path, button) {
+  button.disabled = true
+  const response = await fetch(path, { method: 'DELETE' })
+  button.disabled = false
+  if (response.status === 401) { ended(); return }
+  const gone = response.status === 204 || response.status === 404 // 404: somebody was faster
+  if (gone) await sessions()
+  complain('sessions-problem', gone ? '' : 'That did not work. Try again.')
+  if (gone) $('sessions-title').scrollIntoView({ block: 'nearest' })
+}
+
+// What becomes of the session, told by the server. A browser keeps one stream for all its tabs: the tab that holds the
+// lock has it, and passes on what it hears. So many tabs stay responsive over HTTP/1.1.
+const channel = new BroadcastChannel('cloakroom-events')
+let following = null // ends what runs
+
+function follow () {
+  if (!session.authenticated) { if (following) following.abort(); following = null; return }
+  if (following) return
+  const own = following = new AbortController()
+  const turn = () => listen(own.signal)
+  const held = navigator.locks ? navigator.locks.request('cloakroom-events', { signal: own.signal }, turn) : turn()
+  held.catch(() => {}) // given up while it waited for its turn
+}
+
+// listen keeps the stream until it is given up. It stays after "superseded", without a stream, as that asks for.
+function listen (signal) {
+  return new Promise((resolve) => {
+    let source
+    signal.addEventListener('abort', () => { if (source) source.close(); resolve() })
+    const open = () => {
+      if (signal.aborted) return
+      source = new EventSource('/auth/events')
+      const tell = (event) => { const told = { type: event.type, ...JSON.parse(event.data) }; channel.postMessage(told); hear(told) }
+      for (const type of ['session_ending', 'session_changed', 'session_ended']) source.addEventListener(type, tell)
+      source.addEventListener('session_ended', () => source.close())
+      source.addEventListener('superseded', () => source.close())
+      source.addEventListener('open', () => { $('live').textContent = 'this browser is told at once' })
+      source.addEventListener('error', () => {
+        $('live').textContent = ''
+        if (source.readyState !== EventSource.CLOSED) return // it tries again by itself
+        refresh().catch(() => {}) // over, or the server is ill: that is asked, and later tried again
+        setTimeout(open, 5000)
+      })
+    }
+    open()
+  })
+}
+
+function hear (told) {
+  switch (told.type) {
+    case 'session_ended':
+      if (told.reason !== 'replaced') { ended(told.reason); break }
+      following?.abort() // a newer login of this browser: its session is to be followed instead
+      following = null
+      refresh()
+      break
+    case 'session_ending': show($('ending'), true); break
+    case 'session_changed': show($('ending'), false); refresh(); break
+    case 'logged_in': refresh(); break
+  }
+}
+channel.addEventListener('message', (message) => hear(message.data))
 
 // Every call to the API goes through here: a plain fetch, and one look at the status.
 async function api (path, options) {
@@ -106,6 +208,8 @@ $('login-form').addEventListener('submit', async (event) => {
     })
     if (response.status === 200) {
       event.target.reset()
+      if (following) { following.abort(); following = null } // of a session before
+      channel.postMessage({ type: 'logged_in' })
       await refresh()
       $('item').focus()
       return
@@ -140,6 +244,14 @@ $('burst').addEventListener('click', async () => {
   if (answers.includes(401)) ended()
 })
 
+$('end-others').addEventListener('click', (event) => end('/auth/sessions', event.target))
+
+$('stay').addEventListener('click', async () => {
+  const response = await fetch('/auth/session/touch', { method: 'POST' })
+  if (response.status === 401) { ended(); return }
+  show($('ending'), false)
+})
+
 $('logout').addEventListener('click', async () => {
   const response = await fetch('/auth/logout', { method: 'POST' })
   if (!response.ok) { complain('api-problem', 'Logging out did not work. Try again.'); return }
@@ -147,6 +259,7 @@ $('logout').addEventListener('click', async () => {
   if (answer.logout_url) { location.assign(answer.logout_url); return }
   session = { authenticated: false }
   render()
+  follow()
   complain('login-problem', '')
   $('username').focus()
 })
@@ -194,6 +307,7 @@ function countdown () {
 
 setInterval(pollLog, 1000)
 setInterval(countdown, 500)
+setInterval(() => { if (!document.hidden && session && session.authenticated) sessions() }, 10000)
 setInterval(() => { if (!document.hidden && session && session.authenticated && $('auto').checked) orders() }, 5000)
 document.addEventListener('visibilitychange', () => { if (!document.hidden && session && session.authenticated) refresh() })
 refresh()

@@ -1,0 +1,68 @@
+package cloakroom_test
+
+import (
+	"bufio"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloakroom/cloakroom"
+	"github.com/cloakroom/cloakroom/internal/testserver"
+	"github.com/cloakroom/cloakroom/store/redisstore"
+)
+
+// Two replicas share a store: a session that one ends is told to the stream at the other through the change feed.
+func TestEndReachesTheStreamOfAnotherReplica(t *testing.T) {
+	server := testserver.Redis(t)
+	open := func() *redisstore.Store {
+		st, err := redisstore.Open(t.Context(), "redis://"+server.Addr, redisstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	first, second := open(), open()
+	defer first.Close()
+	defer second.Close()
+	r := newRigWith(t, newOP(t), first, nil)
+	laptop, phone := r.as("alice", firefox), r.as("alice", iphone)
+	res, err := laptop.client.Do(laptop.request("GET", "/auth/events", nil, fetched...))
+	if err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	defer res.Body.Close()
+
+	other, err := cloakroom.New(r.cfg, cloakroom.Options{Store: second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Shutdown(t.Context())
+	req := phone.request("DELETE", "/auth/sessions", nil, append([]string{"Cookie", "cloakroom-" + r.url[strings.LastIndexByte(r.url, ':')+1:] + "=" + phone.ticket()}, fetched...)...)
+	w := &statusOnly{header: http.Header{}}
+	other.ServeHTTP(w, req)
+	ended := time.Now()
+	if w.status != http.StatusNoContent {
+		t.Fatalf("the other replica: %d", w.status)
+	}
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "event: session_ended") {
+			t.Logf("told after %v", time.Since(ended))
+			if a := laptop.fetch("GET", "/api/x"); a.StatusCode != 401 {
+				t.Errorf("a call after it: %d", a.StatusCode)
+			}
+			return
+		}
+	}
+	t.Error("the stream ended without a word")
+}
+
+// statusOnly keeps an answer's status.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) WriteHeader(status int)      { s.status = status }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
