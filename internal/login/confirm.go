@@ -43,7 +43,7 @@ func (h *Handler) otherUser(ctx context.Context, p Provider, tx transaction, x o
 	ticket, live, err := h.Sessions.Create(ctx, session.Login{Provider: p.Config.Name, Method: "redirect", Exchange: x})
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {
-			h.refuse(w, r, web.NewProblem(web.CodeStoreUnavailable, "Try again in a moment.").After(5*time.Second).Because(err))
+			h.refuse(w, r, notKept(err))
 		}
 	}
 	name := gate.NameOf(live.Session())

@@ -60,7 +60,7 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	m.Feed.wrote(m, id, o)
 	live := m.keep(o)
 	m.Cache.put(id, live)
-	if err := m.stillLoggedIn(ctx, live); err != nil {
+	if err := m.stillLoggedIn(ctx, live, c.AuthTime); err != nil {
 		return Ticket{}, nil, err
 	}
 	m.replace(ctx, n)
