@@ -92,18 +92,20 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	})
 	own := account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: s.pages, Events: s.events,
+		Store: s.store, Pages: s.pages, PerAddress: s.perAddress, Events: s.events,
 	})
 	f.table = map[string]map[string]http.HandlerFunc{
-		"/auth/login":           {"GET": f.login.Page, "POST": f.login.Submit},
-		"/auth/login/redirect":  {"GET": f.login.Redirect},
-		"/auth/login/silent":    {"GET": f.login.Silent},
-		"/auth/login/confirm":   {"POST": f.login.Confirm},
-		"/auth/callback":        {"GET": f.callback},
-		"/auth/session":         {"GET": own.Session},
-		"/auth/session/touch":   {"POST": own.Touch},
-		"/auth/logout":          {"GET": own.ConfirmLogout, "POST": own.Logout},
-		"/auth/logout/continue": {"GET": own.Continue},
+		"/auth/login":               {"GET": f.login.Page, "POST": f.login.Submit},
+		"/auth/login/redirect":      {"GET": f.login.Redirect},
+		"/auth/login/silent":        {"GET": f.login.Silent},
+		"/auth/login/confirm":       {"POST": f.login.Confirm},
+		"/auth/callback":            {"GET": f.callback},
+		"/auth/session":             {"GET": own.Session},
+		"/auth/session/touch":       {"POST": own.Touch},
+		"/auth/logout":              {"GET": own.ConfirmLogout, "POST": own.Logout},
+		"/auth/logout/continue":     {"GET": own.Continue},
+		"/auth/backchannel-logout":  {"POST": own.BackChannelLogout},
+		"/auth/frontchannel-logout": {"GET": own.FrontChannelLogout},
 	}
 	var err error
 	f.proxy, err = proxy.New(proxy.Options{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/limit"
 	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/session"
@@ -29,10 +30,11 @@ type Options struct {
 	Transactions web.Transactions
 	Store        store.Store
 	Pages        *page.Pages
+	PerAddress   *limit.GCRA
 	Events       event.Sink
 }
 
-// Handler serves /auth/session and /auth/logout of one frontend.
+// Handler serves /auth/session and all logouts of one frontend.
 type Handler struct{ Options }
 
 // New makes a handler.
@@ -145,15 +147,19 @@ func (h *Handler) end(r *http.Request, l *session.Live) error {
 	if err != nil {
 		return err
 	}
-	a := event.Audit{
-		Time: time.Now(), Kind: event.Logout, Frontend: h.Origin, Session: l.Session().Handle,
-		Provider: l.Session().Provider, Revoked: yesNo(revoked),
-	}
+	h.audit(r, event.Audit{
+		Kind: event.Logout, Session: l.Session().Handle, Provider: l.Session().Provider, Revoked: yesNo(revoked),
+	})
+	return nil
+}
+
+// audit emits an act with the request that it belongs to.
+func (h *Handler) audit(r *http.Request, a event.Audit) {
+	a.Time, a.Frontend = time.Now(), h.Origin
 	if info := web.InfoOf(r); info != nil {
 		a.RequestID, a.Client = info.ID, info.Client.String()
 	}
 	h.Events.Emit(&a)
-	return nil
 }
 
 // readLogout reads the body: JSON, a form, or nothing at all.

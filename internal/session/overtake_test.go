@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/oidc"
@@ -350,7 +351,7 @@ func TestProviderLogoutDuringARefresh(t *testing.T) {
 		if !errors.Is(err, ErrEnded) || tokens.Access != "" || f.alive(ticket)[0] {
 			t.Errorf("the refresh: %v", err)
 		}
-		time.Sleep(time.Second)
+		synctest.Wait()
 		f.p.mu.Lock()
 		defer f.p.mu.Unlock()
 		if fmt.Sprint(f.p.revoked) != "[refresh-1 refresh-2]" {
