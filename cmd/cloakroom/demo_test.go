@@ -20,7 +20,8 @@ type output struct {
 }
 
 func (o *output) Write(p []byte) (int, error) { o.mu.Lock(); defer o.mu.Unlock(); return o.b.Write(p) }
-func (o *output) String() string              { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
+
+func (o *output) String() string { o.mu.Lock(); defer o.mu.Unlock(); return o.b.String() }
 
 // visit sends a request as a browser does when a person goes somewhere, and returns the last answer with its body.
 func visit(t *testing.T, client *http.Client, method, to string, form url.Values) (*http.Response, string) {
@@ -50,7 +51,9 @@ func TestDemoLogoutAtTheProvider(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int)
 	var out, errs output
-	go func() { done <- run(ctx, []string{"demo", "--listen", "127.0.0.1:" + port, "--state", t.TempDir()}, &out, &errs) }()
+	go func() {
+		done <- run(ctx, []string{"demo", "--listen", "127.0.0.1:" + port, "--state", t.TempDir()}, &out, &errs)
+	}()
 	defer func() {
 		cancel()
 		if code := <-done; code != 0 {

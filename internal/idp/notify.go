@@ -58,10 +58,10 @@ func (p *Provider) notify(c Client, s session) string {
 			<-time.After(time.Duration(try) * time.Second)
 		}
 		status := p.post(c.BackchannelLogoutURI, url.Values{"logout_token": {token}})
-		switch {
-		case status == http.StatusOK, status == http.StatusNoContent:
+		switch status {
+		case http.StatusOK, http.StatusNoContent:
 			return "ok"
-		case status == 0:
+		case 0:
 			outcome = "the app does not answer"
 		default:
 			outcome = fmt.Sprintf("status %d", status)
@@ -95,7 +95,7 @@ func (p *Provider) post(to string, form url.Values) int {
 	if err != nil {
 		return 0
 	}
-	defer res.Body.Close() //nolint:errcheck // only the status counts
+	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
 	return res.StatusCode
 }

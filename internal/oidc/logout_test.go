@@ -3,6 +3,7 @@ package oidc
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,12 +19,8 @@ func logoutToken(header, claims fields) string { return logoutSigned(header, cla
 func logoutSigned(header, claims fields, key any) string {
 	h := fields{"typ": "logout+jwt"}
 	c := fields{"nonce": nil, "name": nil, "exp": in(2 * time.Minute), "jti": "j-1", "sid": "s-1", "events": logoutEvents}
-	for name, v := range header {
-		h[name] = v
-	}
-	for name, v := range claims {
-		c[name] = v
-	}
+	maps.Copy(h, header)
+	maps.Copy(c, claims)
 	return signed(h, c, key)
 }
 
