@@ -94,20 +94,22 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	})
 	f.account = account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: s.pages, Events: s.events,
+		Store: s.store, Pages: s.pages, PerAddress: s.perAddress, Events: s.events,
 	})
 	f.table = map[string]map[string]http.HandlerFunc{
-		"/auth/login":           {"GET": f.login.Page, "POST": f.login.Submit},
-		"/auth/login/redirect":  {"GET": f.login.Redirect},
-		"/auth/login/silent":    {"GET": f.login.Silent},
-		"/auth/login/confirm":   {"POST": f.login.Confirm},
-		"/auth/callback":        {"GET": f.callback},
-		"/auth/session":         {"GET": f.account.Session},
-		"/auth/session/touch":   {"POST": f.account.Touch},
-		"/auth/sessions":        {"GET": f.account.List, "POST": f.account.EndByForm, "DELETE": f.account.EndOthers},
-		"/auth/events":          {"GET": f.account.Stream},
-		"/auth/logout":          {"GET": f.account.ConfirmLogout, "POST": f.account.Logout},
-		"/auth/logout/continue": {"GET": f.account.Continue},
+		"/auth/login":               {"GET": f.login.Page, "POST": f.login.Submit},
+		"/auth/login/redirect":      {"GET": f.login.Redirect},
+		"/auth/login/silent":        {"GET": f.login.Silent},
+		"/auth/login/confirm":       {"POST": f.login.Confirm},
+		"/auth/callback":            {"GET": f.callback},
+		"/auth/session":             {"GET": f.account.Session},
+		"/auth/session/touch":       {"POST": f.account.Touch},
+		"/auth/sessions":            {"GET": f.account.List, "POST": f.account.EndByForm, "DELETE": f.account.EndOthers},
+		"/auth/events":              {"GET": f.account.Stream},
+		"/auth/logout":              {"GET": f.account.ConfirmLogout, "POST": f.account.Logout},
+		"/auth/logout/continue":     {"GET": f.account.Continue},
+		"/auth/backchannel-logout":  {"POST": f.account.BackChannelLogout},
+		"/auth/frontchannel-logout": {"GET": f.account.FrontChannelLogout},
 	}
 	f.below = map[string]map[string]http.HandlerFunc{
 		"/auth/callback/": {"GET": f.callback},

@@ -32,7 +32,7 @@ type op struct {
 	revoked  []string
 	secrets  []string // every token value that was issued
 	n        int
-	sub      string
+	sub, sid string
 	sso      bool // the browser is logged in here: prompt=none succeeds
 	delay    time.Duration
 	// tamper changes header and claims of the next ID tokens; signer replaces the signature.
@@ -62,7 +62,7 @@ func newOP(t testing.TB) *op {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &op{key: key, life: time.Hour, sub: "alice", codes: map[string]url.Values{}, families: map[string]*family{}, access: map[string]*family{}}
+	p := &op{key: key, life: time.Hour, sub: "alice", sid: "sid-1", codes: map[string]url.Values{}, families: map[string]*family{}, access: map[string]*family{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
 	mux.HandleFunc("GET /jwks", p.jwks)
@@ -188,7 +188,7 @@ func (p *op) issue(f *family, nonce string) map[string]any {
 	p.families[rt], p.access[at] = f, f
 	claims := map[string]any{
 		"iss": p.URL, "sub": p.sub, "aud": clientID, "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
-		"name": "Alice Example", "email": "alice@example.test", "sid": "sid-1",
+		"name": "Alice Example", "email": "alice@example.test", "sid": p.sid,
 	}
 	if nonce != "" {
 		claims["nonce"] = nonce

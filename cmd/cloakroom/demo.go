@@ -91,7 +91,10 @@ func (d *demoServer) prepare(ctx context.Context) error {
 	events := &demo.Log{}
 	provider, err := idp.New(idp.Config{
 		Issuer: d.issuer(), Users: demoUsers, StateFile: filepath.Join(d.dir, "provider.json"),
-		Clients: []idp.Client{{ID: "demo", Secret: demoSecret, RedirectURIs: []string{d.url + "/auth/callback"}, PostLogoutRedirectURIs: []string{d.url + "/"}}},
+		Clients: []idp.Client{{
+			ID: "demo", Secret: demoSecret, RedirectURIs: []string{d.url + "/auth/callback"},
+			PostLogoutRedirectURIs: []string{d.url + "/"}, BackchannelLogoutURI: d.url + "/auth/backchannel-logout",
+		}},
 		Log: func(e idp.Entry) {
 			events.Add(demo.Line{Time: e.Time, Who: "provider", What: e.Act, Result: e.Outcome, Note: e.User})
 		},
@@ -191,11 +194,12 @@ func (d *demoServer) greet(out io.Writer) {
     - watch the access token being replaced every 30 seconds
     - log in from a second browser, end one session from the other, and see its page notice at once
     - log out, and come back through the provider's own page
+    - log out there, at %s/logout: your session here is over, too
     - stop this with Ctrl-C, start it again, reload: you are still logged in
 
   state: %s
 
-`, d.dir)
+`, d.issuer(), d.dir)
 }
 
 func (d *demoServer) serve(ctx context.Context) error {

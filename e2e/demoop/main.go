@@ -4,9 +4,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -30,6 +32,18 @@ func main() {
 	}
 }
 
+// loopback is a client for which every name is this computer, as for the suite's browser. It trusts the throw-away
+// authority by SSL_CERT_FILE.
+func loopback() *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		_, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+	}}}
+}
+
 // serve runs the provider until the process is ended.
 func serve(listen, app string, files [2]string, life time.Duration, people [2]string) error {
 	var client struct{ ID, Secret string }
@@ -49,7 +63,11 @@ func serve(listen, app string, files [2]string, life time.Duration, people [2]st
 	}
 	c := idp.Config{
 		Issuer: "https://" + listen, AccessTokenLife: life,
-		Clients: []idp.Client{{ID: client.ID, Secret: client.Secret, RedirectURIs: []string{app + "/auth/callback"}, PostLogoutRedirectURIs: []string{app + "/"}}},
+		Clients: []idp.Client{{
+			ID: client.ID, Secret: client.Secret, RedirectURIs: []string{app + "/auth/callback"},
+			PostLogoutRedirectURIs: []string{app + "/"}, BackchannelLogoutURI: app + "/auth/backchannel-logout",
+		}},
+		HTTP:    loopback(),
 		Log:     func(e idp.Entry) { say(map[string]string{"act": e.Act, "outcome": e.Outcome}) },
 		Witness: func(what, value string) { say(map[string]string{"what": what, "value": value}) },
 	}

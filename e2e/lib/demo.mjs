@@ -24,12 +24,13 @@ export async function startDemoProvider({ certs, app, accessLife = 300 }) {
   const state = { accessLife, revoked: 0 };
   const counts = {};
   const refused = [];
+  const notices = []; // what came of each back-channel logout
   const secrets = new Map([[CLIENT.secret, 'client secret'], [encodeURIComponent(CLIENT.secret), 'client secret, encoded']]);
   const expiry = new Map();
   const child = spawn(build(), [
     '-listen', `127.0.0.1:${port}`, '-app', app, '-cert', certs.certFile, '-key', certs.keyFile, '-life', `${accessLife}s`,
     '-client', JSON.stringify(CLIENT), '-users', JSON.stringify(USERS),
-  ], { stdio: ['ignore', 'pipe', 'inherit'] });
+  ], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, SSL_CERT_FILE: certs.ca } });
   let rest = '';
   child.stdout.setEncoding('utf8').on('data', (text) => {
     const lines = (rest + text).split('\n');
@@ -40,6 +41,7 @@ export async function startDemoProvider({ certs, app, accessLife = 300 }) {
     if (value?.length >= 8) secrets.set(value, what);
     if (what === 'access token') expiry.set(value, Date.now() + accessLife * 1000);
     if (act === 'revoke') state.revoked++;
+    if (act === 'backchannel_logout') notices.push(outcome);
     if (['password', 'authorization_code', 'refresh_token'].includes(act)) {
       counts[act] = (counts[act] ?? 0) + 1;
       if (outcome !== 'ok') refused.push(`${act}: ${outcome}`);
@@ -47,7 +49,7 @@ export async function startDemoProvider({ certs, app, accessLife = 300 }) {
   }
   await until('demo provider', () => answers(`${issuer}/.well-known/openid-configuration`), { within: 20_000 });
   return {
-    issuer, port, state, counts, refused, secrets,
+    issuer, port, state, counts, refused, notices, secrets,
     valid: (token) => (expiry.get(token) ?? 0) > Date.now(),
     known: (token) => expiry.has(token),
     close: () => new Promise((done) => { child.on('exit', done); child.kill('SIGKILL'); }),

@@ -16,13 +16,14 @@ export class Client {
     this.agent = new this.module.Agent({ keepAlive: true, maxSockets: sockets, ca, lookup: loopback });
   }
 
-  // request(method, path, {json, form, body, headers, signal}) → {status, headers, text, json()}
-  request(method, path, { json, form, body, headers = {}, signal } = {}) {
-    const send = { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty', ...headers };
+  // request(method, path, {json, form, body, headers, signal, bare}) → {status, headers, text, json()}
+  // bare: as another server sends it, without what browsers add.
+  request(method, path, { json, form, body, headers = {}, signal, bare = false } = {}) {
+    const send = bare ? { ...headers } : { 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors', 'sec-fetch-dest': 'empty', ...headers };
     if (json !== undefined) { body = JSON.stringify(json); send['content-type'] = 'application/json'; }
     if (form !== undefined) { body = new URLSearchParams(form).toString(); send['content-type'] = 'application/x-www-form-urlencoded'; }
     if (body !== undefined) send['content-length'] = Buffer.byteLength(body);
-    if (method !== 'GET' && method !== 'HEAD') send.origin = this.origin;
+    if (!bare && method !== 'GET' && method !== 'HEAD') send.origin = this.origin;
     if (this.cookies.size > 0 && !('cookie' in send)) send.cookie = [...this.cookies].map(([k, v]) => `${k}=${v}`).join('; ');
     return new Promise((done, fail) => {
       const req = this.module.request(new URL(path, this.origin), { method, headers: send, agent: this.agent, signal });

@@ -1,9 +1,11 @@
 // The certified third-party provider (npm oidc-provider), with one-time refresh tokens whose reuse revokes the whole
 // grant, access tokens of a few seconds, and a `password` grant registered through its public extension API.
 // Everything it issues or is sent in secret is kept in `secrets`, so that the leak check can search for exact values.
+import fs from 'node:fs';
 import https from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { exportJWK, generateKeyPair } from 'jose';
+import { Client } from './http.mjs';
 import { listen } from './net.mjs';
 import { hostedPages } from './op-pages.mjs';
 import { MapAdapter } from './op-adapter.mjs';
@@ -26,6 +28,7 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
   const state = { accessLife, tokenDelay: 0, down: false, revoked: 0 };
   const counts = {}; // token requests per grant type
   const refused = []; // error codes of the token endpoint
+  const notices = []; // what came of each back-channel logout
   const secrets = new Map(); // value → what it is
   const expiry = new Map(); // access token → when it ends, ms
   const remember = (value, what) => { if (typeof value === 'string' && value.length >= 8) secrets.set(value, what); };
@@ -33,7 +36,9 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
   const server = https.createServer({ cert: certs.cert, key: certs.key });
   const bound = await listen(server, port);
   const issuer = `https://127.0.0.1:${bound}`;
-  const op = new Provider(issuer, await configuration({ app, state, accessFormat }));
+  const op = new Provider(issuer, await configuration({ app, state, accessFormat, send: sender(certs, remember) }));
+  op.on('backchannel.success', () => notices.push('ok'));
+  op.on('backchannel.error', (_ctx, err) => notices.push(err.message));
   op.on('server_error', (_ctx, err) => console.error('op:', err));
   op.registerGrantType('password', passwordGrant(op, errors, accessFormat === 'jwt' && (() => resourceServer(state))), ['username', 'password', 'scope']);
 
@@ -74,7 +79,7 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
     else core(req, res);
   });
   return {
-    issuer, port: bound, state, counts, refused, secrets,
+    issuer, port: bound, state, counts, refused, notices, secrets,
     // valid says whether an API may take this access token now.
     valid: (token) => (expiry.get(token) ?? 0) > Date.now(),
     known: (token) => expiry.has(token),
@@ -82,13 +87,27 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
   };
 }
 
-async function configuration({ app, state, accessFormat }) {
+// sender is what the provider sends logout tokens with, in place of a fetch that refuses loopback and does not know the
+// throw-away authority.
+const sender = (certs, remember) => async (url, { method, headers, body }) => {
+  remember(body.get('logout_token'), 'logout token');
+  const { origin, pathname } = new URL(url);
+  const client = new Client(origin, { ca: certs && fs.readFileSync(certs.ca) });
+  try {
+    const answer = await client.request(method, pathname, { body: body.toString(), headers: Object.fromEntries(headers), bare: true });
+    return new Response(answer.text || null, { status: answer.status });
+  } finally { client.close(); }
+};
+
+async function configuration({ app, state, accessFormat, send }) {
   const jwk = async (alg) => ({ ...(await exportJWK((await generateKeyPair(alg, { extractable: true })).privateKey)), alg, use: 'sig', kid: alg });
   return {
     adapter: MapAdapter,
+    fetch: send,
     clients: [{
       client_id: CLIENT.id, client_secret: CLIENT.secret, token_endpoint_auth_method: 'client_secret_basic',
       redirect_uris: [`${app}/auth/callback`], post_logout_redirect_uris: [`${app}/`],
+      backchannel_logout_uri: `${app}/auth/backchannel-logout`, backchannel_logout_session_required: true,
       grant_types: ['password', 'authorization_code', 'refresh_token'], response_types: ['code'],
       scope: 'openid profile email offline_access',
     }],
@@ -110,6 +129,7 @@ async function configuration({ app, state, accessFormat }) {
     features: {
       devInteractions: { enabled: false },
       revocation: { enabled: true },
+      backchannelLogout: { enabled: true },
       rpInitiatedLogout: { enabled: true, logoutSource },
       resourceIndicators: {
         enabled: true,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/limit"
 	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/session"
@@ -30,10 +31,11 @@ type Options struct {
 	Transactions web.Transactions
 	Store        store.Store
 	Pages        *page.Pages
+	PerAddress   *limit.GCRA
 	Events       event.Sink
 }
 
-// Handler serves /auth/session, /auth/sessions, /auth/events and /auth/logout of one frontend.
+// Handler serves /auth/session, /auth/sessions, /auth/events and all logouts of one frontend.
 type Handler struct {
 	Options
 	streams *streams

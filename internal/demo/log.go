@@ -50,7 +50,11 @@ func (l *Log) Sink(e event.Event) {
 		if e.Route == "/demo/" || e.Route == "/" || e.Path == "/auth/events" || e.Method == http.MethodGet && e.Path == "/auth/sessions" {
 			return // the page itself, and what it asks to keep its panels fresh
 		}
-		l.Add(Line{Time: e.Time, Who: "browser", What: e.Method + " " + e.Path, Result: strconv.Itoa(e.Status), Note: e.Code})
+		who := "browser"
+		if e.Path == "/auth/backchannel-logout" {
+			who = "provider"
+		}
+		l.Add(Line{Time: e.Time, Who: who, What: e.Method + " " + e.Path, Result: strconv.Itoa(e.Status), Note: e.Code})
 	case *event.Call:
 		note := ""
 		if e.Act == "refresh_token" && e.Outcome == "ok" {

@@ -42,6 +42,9 @@ const (
 	LoginFailed     = "login_failed"
 	LimitHit        = "limit_hit"
 	Logout          = "logout"
+	ProviderLogout  = "provider_logout"         // a provider's logout was carried out; Reason: back_channel | front_channel
+	LogoutRefused   = "provider_logout_refused" // it does not hold; Reason: the rule it breaks
+	LogoutFailed    = "provider_logout_failed"  // it could not be checked or carried out now: sessions may live on
 	SessionEnded    = "session_ended"
 	UserEnd         = "user_end" // a person ended other sessions of theirs: Session is the one that asked, Detail says which
 	RefreshRejected = "refresh_rejected"

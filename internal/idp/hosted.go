@@ -171,16 +171,21 @@ func (p *Provider) back(w http.ResponseWriter, r *http.Request, q, answer url.Va
 	http.Redirect(w, r, u.String(), http.StatusSeeOther) //nolint:gosec // checked against the registration
 }
 
-// logout ends the browser's session here (OIDC RP-Initiated Logout 1.0) and goes to a registered address.
+// logout ends the browser's session here (OIDC RP-Initiated Logout 1.0), tells the apps, and goes to a registered
+// address.
 func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
 	if c, err := r.Cookie(p.cookieName()); err == nil {
 		p.mu.Lock()
+		ended, known := p.state.Sessions[hash(c.Value)]
 		delete(p.state.Sessions, hash(c.Value))
 		err = p.save()
 		p.mu.Unlock()
 		if err != nil {
 			http.Error(w, "The provider cannot write its state.", http.StatusInternalServerError)
 			return
+		}
+		if known {
+			p.notifyAll(ended)
 		}
 	}
 	http.SetCookie(w, p.cookie("", -1))

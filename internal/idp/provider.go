@@ -28,6 +28,7 @@ type Client struct {
 	ID, Secret             string
 	RedirectURIs           []string
 	PostLogoutRedirectURIs []string
+	BackchannelLogoutURI   string // is told when a session that the client has tokens of ends here; "" = nobody is
 }
 
 // Entry is one line of the provider's log. It holds no secret.
@@ -49,12 +50,15 @@ type Config struct {
 	Log             func(Entry)
 	// Witness is told every secret that is issued or sent in, for tests that search for them where none may be.
 	Witness func(what, value string)
+	// HTTP calls the apps' back-channel logout addresses. nil is a plain client.
+	HTTP *http.Client
 }
 
 // Provider is an OpenID provider as an http.Handler.
 type Provider struct {
 	Config
-	mux *http.ServeMux
+	mux     *http.ServeMux
+	notices chan struct{} // back-channel logouts on the way
 
 	mu    sync.Mutex
 	key   *rsa.PrivateKey
@@ -72,7 +76,10 @@ func New(c Config) (*Provider, error) {
 	if c.RefreshLife <= 0 {
 		c.RefreshLife = 30 * 24 * time.Hour
 	}
-	p := &Provider{Config: c, mux: http.NewServeMux()}
+	if c.HTTP == nil {
+		c.HTTP = noticeClient()
+	}
+	p := &Provider{Config: c, mux: http.NewServeMux(), notices: make(chan struct{}, mostNotices)}
 	if err := p.loadState(); err != nil {
 		return nil, err
 	}
@@ -105,6 +112,8 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"scopes_supported":                               []string{"openid", "profile", "email", "offline_access"},
 		"prompt_values_supported":                        []string{"none", "login"},
 		"authorization_response_iss_parameter_supported": true,
+		"backchannel_logout_supported":                   true,
+		"backchannel_logout_session_supported":           true,
 	})
 }
 

@@ -187,12 +187,17 @@ func (p *Provider) idToken(f *family, nonce string) (string, error) {
 	if nonce != "" {
 		claims["nonce"] = nonce
 	}
+	return p.sign("JWT", claims)
+}
+
+// sign makes a JWT of a type.
+func (p *Provider) sign(typ string, claims map[string]any) (string, error) {
 	body, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
 	}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: p.key, KeyID: p.keyID()}},
-		(&jose.SignerOptions{}).WithType("JWT"))
+		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)))
 	if err != nil {
 		return "", err
 	}

@@ -158,7 +158,7 @@ func (h *Handler) finish(r *http.Request, p Provider, tx transaction, x oidc.Exc
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {
 			h.Transactions.Cookies.ClearTransaction(w, tx.ID)
-			h.refuse(w, r, web.NewProblem(web.CodeStoreUnavailable, "Your login was fine, but it could not be kept. Try again in a moment.").After(5*time.Second).Because(err))
+			h.refuse(w, r, notKept(err))
 		}
 	}
 	h.audit(r, event.Audit{Kind: event.Login, Provider: p.Config.Name, Session: live.Session().Handle, Reason: "redirect"})

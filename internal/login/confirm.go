@@ -44,7 +44,7 @@ func (h *Handler) otherUser(r *http.Request, p Provider, tx transaction, x oidc.
 	ticket, live, err := h.Sessions.Create(ctx, from(r, session.Login{Provider: p.Config.Name, Method: "redirect", Exchange: x}))
 	if err != nil {
 		return func(w http.ResponseWriter, r *http.Request) {
-			h.refuse(w, r, web.NewProblem(web.CodeStoreUnavailable, "Try again in a moment.").After(5*time.Second).Because(err))
+			h.refuse(w, r, notKept(err))
 		}
 	}
 	name := gate.NameOf(live.Session())

@@ -110,7 +110,7 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, p Provider, a 
 	}
 	ticket, live, err := h.Sessions.Create(ctx, login)
 	if err != nil {
-		h.no(w, r, a, web.NewProblem(web.CodeStoreUnavailable, "Your login was fine, but it could not be kept. Try again in a moment.").After(5*time.Second).Because(err))
+		h.no(w, r, a, notKept(err))
 		return
 	}
 	h.audit(r, event.Audit{Kind: event.Login, Provider: p.Config.Name, Session: live.Session().Handle, Reason: "password"})

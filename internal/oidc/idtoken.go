@@ -189,9 +189,12 @@ func (p *Provider) broken(c idClaims, e Expect, now time.Time) string {
 	return ""
 }
 
-// goodSubject wants a name that no other name can be mistaken for.
-func goodSubject(s string) bool {
-	return s != "" && len(s) <= maxSubject && !strings.ContainsFunc(s, func(r rune) bool {
+// goodSubject wants a name of a person.
+func goodSubject(s string) bool { return goodName(s, maxSubject) }
+
+// goodName wants a name of at most this many bytes that no other name can be mistaken for.
+func goodName(s string, most int) bool {
+	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool {
 		return r == utf8.RuneError || unicode.IsControl(r)
 	})
 }

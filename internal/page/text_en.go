@@ -119,6 +119,10 @@ var englishCodes = map[string]says{
 		Title: "This came from another site",
 		Body:  "To keep you safe, nothing was done. If you meant it, please do it again from here.",
 	},
+	web.CodeInvalidLogout: {
+		Title: "This logout is not right",
+		Body:  "It is for login services, and this one could not be believed. Nothing was changed.",
+	},
 	web.CodeInvalidReturnTo: {
 		Title: "This link is not right",
 		Body:  "It would lead away from this site, so it was not followed.",

@@ -59,7 +59,7 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	if err != nil {
 		return Ticket{}, nil, &Unavailable{Err: errors.Join(err, p.Provider.Revoke(ctx, o.tokens))}
 	}
-	if err := m.stillLoggedIn(ctx, live); err != nil {
+	if err := m.stillLoggedIn(ctx, live, c.AuthTime); err != nil {
 		return Ticket{}, nil, err
 	}
 	m.replace(ctx, n)

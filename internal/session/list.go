@@ -21,15 +21,16 @@ type Entry struct {
 // Who says whose sessions are meant: those of a person at a provider, those of one session there, or, with neither,
 // all of this frontend.
 type Who struct {
-	Provider string // its name; with Subject or SID
+	Provider string // its name; with Subject, SID or both
 	Subject  string
-	SID      string
+	SID      string // with a Subject, too, only a session that has both
 }
 
 // ErrCursor says that the place to go on from is none that List gave.
 var ErrCursor = errors.New("session: not a place that a list gave")
 
-// queries are the store's queries for who: one for each key of the ring, as records may be indexed under an old one.
+// queries are the store's queries for who: one for each key of the ring, as records may be indexed under an old one. A sid
+// says more than a subject.
 func (m *Manager) queries(who Who) []store.Query {
 	p, ok := m.Providers[who.Provider]
 	if who.Subject == "" && who.SID == "" {

@@ -128,8 +128,8 @@ func endSomehow(t *testing.T, at *replica, live *Live, d *dice) {
 		},
 		func() error { return at.EndHandle(ctx, live.Session().Handle, ReasonUser) },
 		func() error { _, err := at.EndAll(ctx, who, "", ReasonEverywhere); return err },
-		func() error { _, err := at.ProviderLogout(ctx, who, at.now()); return err },
-		func() error { _, err := at.ProviderLogout(ctx, Who{Provider: "main", SID: "s1"}, at.now()); return err },
+		func() error { return providerLogout(at, who) },
+		func() error { return providerLogout(at, Who{Provider: "main", SID: "s1"}) },
 	}
 	way := ways[d.below(time.Duration(len(ways)))]
 	for range 100 {
@@ -138,4 +138,9 @@ func endSomehow(t *testing.T, at *replica, live *Live, d *dice) {
 		}
 	}
 	t.Error("no way to end it")
+}
+
+func providerLogout(at *replica, who Who) error {
+	_, _, err := at.ProviderLogout(context.Background(), Notice{Who: who, ID: "notice", Issued: at.now(), Until: at.now().Add(time.Minute)})
+	return err
 }

@@ -90,7 +90,7 @@ func (s *Server) end(sig syscall.Signal) {
 	if s.process == nil {
 		return
 	}
-	pid := s.process.Process.Pid
+	pid, children := s.process.Process.Pid, s.children()
 	s.signal(syscall.SIGCONT)
 	_ = syscall.Kill(pid, sig)
 	select {
@@ -99,7 +99,7 @@ func (s *Server) end(sig syscall.Signal) {
 		_ = syscall.Kill(-pid, syscall.SIGKILL)
 		<-s.gone
 	}
-	_ = syscall.Kill(-pid, syscall.SIGKILL) // children that outlived it
+	outlived(children)
 	s.process = nil
 }
 
@@ -109,10 +109,16 @@ func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 // Continue lets it go on.
 func (s *Server) Continue() { s.signal(syscall.SIGCONT) }
 
-// signal reaches the server and its children: those of PostgreSQL are process groups of their own.
+// signal reaches the server and its children.
 func (s *Server) signal(sig syscall.Signal) {
-	pid := s.process.Process.Pid
-	_ = syscall.Kill(pid, sig)
+	for _, pid := range append([]int{s.process.Process.Pid}, s.children()...) {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+// children are the processes that the server has started: those of PostgreSQL are process groups of their own.
+func (s *Server) children() (pids []int) {
+	parent := strconv.Itoa(s.process.Process.Pid)
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
 		raw, err := os.ReadFile(file)
@@ -121,8 +127,22 @@ func (s *Server) signal(sig syscall.Signal) {
 		}
 		_, after, _ := strings.Cut(string(raw), ") ") // the name before may hold anything
 		fields := strings.Fields(after)
-		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(pid) {
-			_ = syscall.Kill(child, sig)
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && len(fields) > 1 && fields[1] == parent {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// outlived waits until these processes are gone: PostgreSQL does not start while one of its old ones holds its memory.
+func outlived(pids []int) {
+	for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(5 * time.Millisecond) {
+		alive := false
+		for _, pid := range pids {
+			alive = alive || syscall.Kill(pid, syscall.SIGKILL) == nil
+		}
+		if !alive {
+			return
 		}
 	}
 }

@@ -26,6 +26,7 @@ const (
 	CodeStoreUnavailable    = "store_unavailable"
 	CodeInvalidRequest      = "invalid_request"
 	CodeInvalidReturnTo     = "invalid_return_to"
+	CodeInvalidLogout       = "invalid_logout"
 	CodeInvalidPath         = "invalid_path"
 	CodeLoginFailed         = "login_failed"
 	CodeLoginExpired        = "login_expired"
@@ -61,6 +62,7 @@ var standings = map[string]standing{
 	CodeProviderUnavailable: {503, "The login service cannot be reached"},
 	CodeStoreUnavailable:    {503, "The session store cannot be reached"},
 	CodeInvalidRequest:      {400, "The request is not valid"},
+	CodeInvalidLogout:       {400, "The logout does not hold"},
 	CodeInvalidReturnTo:     {400, "return_to must be a path on this site"},
 	CodeInvalidPath:         {400, "The path is ambiguous"},
 	CodeLoginFailed:         {400, "The login did not succeed"},
