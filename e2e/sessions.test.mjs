@@ -2,6 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { api, formLogin, loggedIn, session, suite } from './lib/suite.mjs';
+import { STORE } from './lib/world.mjs';
+
+// Another process hears of an end by the change feed, which does not say why.
+const heardAs = (reason) => ({ reason: STORE === 'file' ? reason : 'ended_elsewhere' });
 
 suite('sessions', {}, (s) => {
   const list = (page) => page.evaluate(async () => (await (await fetch('/auth/sessions')).json()).sessions);
@@ -41,7 +45,7 @@ suite('sessions', {}, (s) => {
     assert.equal(ended[0], 204);
     await two.waitForFunction(() => window.heard.length > 0);
     const [[type, data, at]] = await two.evaluate(() => window.heard);
-    assert.deepEqual([type, data], ['session_ended', { reason: 'user' }]);
+    assert.deepEqual([type, data], ['session_ended', heardAs('user')]);
     assert.ok(at - ended[1] < 1000, `${at - ended[1]} ms later`);
     const call = await api(two);
     assert.deepEqual([call.status, JSON.parse(call.text).code], [401, 'session_ended']);
@@ -58,11 +62,12 @@ suite('sessions', {}, (s) => {
       method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"everywhere":true}',
     })).status), 200);
     await two.waitForFunction(() => window.heard.length > 0);
-    assert.deepEqual((await two.evaluate(() => window.heard))[0].slice(0, 2), ['session_ended', { reason: 'logout_everywhere' }]);
+    assert.deepEqual((await two.evaluate(() => window.heard))[0].slice(0, 2), ['session_ended', heardAs('logout_everywhere')]);
     for (const page of [one, two]) assert.equal((await session(page)).authenticated, false);
   });
 
-  test('a third stream over HTTP/1.1, a fifth over HTTP/2: the oldest is superseded, and the app stays responsive', async () => {
+  // The limit is one process's: a browser with three of them behind a round robin never meets it.
+  if (STORE === 'file') test('a third stream over HTTP/1.1, a fifth over HTTP/2: the oldest is superseded, and the app stays responsive', async () => {
     const [page] = await both();
     await events(page);
     await page.evaluate(() => Promise.all(Array.from({ length: 4 }, () => new Promise((open) => {

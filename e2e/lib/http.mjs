@@ -7,10 +7,10 @@ import { readBody } from './net.mjs';
 const loopback = (_host, options, done) => (options.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
 
 export class Client {
-  // origin: where the app is, as a browser sees it; ca: the throw-away authority, for https.
-  constructor(origin, { ca, sockets = 64 } = {}) {
-    this.origin = origin;
-    this.cookies = new Map();
+  // origin: where the app is, as a browser sees it; ca: the throw-away authority, for https. port: another port to ask
+  // there, for one process of a fleet; cookies: another client's, to be the same browser.
+  constructor(origin, { ca, sockets = 64, port, cookies = new Map() } = {}) {
+    Object.assign(this, { origin, port, cookies });
     const tls = origin.startsWith('https:');
     this.module = tls ? https : http;
     this.agent = new this.module.Agent({ keepAlive: true, maxSockets: sockets, ca, lookup: loopback });
@@ -26,7 +26,9 @@ export class Client {
     if (!bare && method !== 'GET' && method !== 'HEAD') send.origin = this.origin;
     if (this.cookies.size > 0 && !('cookie' in send)) send.cookie = [...this.cookies].map(([k, v]) => `${k}=${v}`).join('; ');
     return new Promise((done, fail) => {
-      const req = this.module.request(new URL(path, this.origin), { method, headers: send, agent: this.agent, signal });
+      const url = new URL(path, this.origin);
+      if (this.port) { send.host = url.host; url.port = this.port; }
+      const req = this.module.request(url, { method, headers: send, agent: this.agent, signal });
       req.on('error', fail);
       req.on('response', (res) => {
         this.#keep(res.headers['set-cookie'] ?? []);
@@ -42,6 +44,28 @@ export class Client {
   get(path, options) { return this.request('GET', path, options); }
 
   post(path, options) { return this.request('POST', path, options); }
+
+  // events opens the stream of this session's events; each one is handed to heard, the end to gone.
+  events(heard, gone = () => {}) {
+    const url = new URL('/auth/events', this.origin);
+    const headers = { host: url.host, accept: 'text/event-stream', 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors', cookie: [...this.cookies].map(([k, v]) => `${k}=${v}`).join('; ') };
+    if (this.port) url.port = this.port;
+    return new Promise((done, fail) => {
+      const req = this.module.get(url, { headers, agent: this.agent }, (res) => {
+        if (res.statusCode !== 200) { fail(new Error(`events: ${res.statusCode}`)); return; }
+        let text = '';
+        res.setEncoding('utf8').on('data', (part) => {
+          text += part;
+          for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) {
+            const type = /^event: (.*)$/m.exec(text.slice(0, end));
+            if (type) heard(type[1]);
+          }
+        }).on('close', gone).on('error', gone);
+        done(() => req.destroy());
+      });
+      req.on('error', fail);
+    });
+  }
 
   // login uses the own-domain form's JSON.
   async login({ username, password }, more = {}) {

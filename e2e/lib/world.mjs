@@ -21,7 +21,7 @@ export const STORE = process.env.E2E_STORE ?? 'file';
 const REPLICAS = 3;
 
 // startWorld(kind, {name, accessLife, accessFormat, plain, login}) starts one. plain: http on loopback instead of https.
-export async function startWorld(kind, { name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false }) {
+export async function startWorld(kind, { name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false, store = STORE }) {
   const dir = workDir(name);
   const certs = makeCerts(dir);
   const port = await freePort();
@@ -30,9 +30,9 @@ export async function startWorld(kind, { name, accessLife = 300, accessFormat = 
   provider.state.down = providerDown;
   const api = await startAPI({ valid: provider.valid });
   const common = { dir, origin, provider, api, certs, plain, frontend };
-  const shared = STORE === 'file' ? undefined : await startStore(STORE);
+  const shared = store === 'file' ? undefined : await startStore(store);
   const child = await processes({ ...common, shared, port, race });
-  const client = () => new Client(origin, { ca: certs.cert && fs.readFileSync(certs.ca) });
+  const client = (more) => new Client(origin, { ca: certs.cert && fs.readFileSync(certs.ca), ...more });
   const ready = async () => {
     const probe = client();
     try { return (await probe.get('/auth/session')).status === 200; } finally { probe.close(); }
