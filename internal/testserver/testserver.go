@@ -218,6 +218,25 @@ func (s *Server) pong(ctx context.Context) error {
 	return nil
 }
 
+// Sentinel starts a Sentinel that watches a Redis server under the name "main" and puts its replica in its place within
+// about a second.
+func Sentinel(t testing.TB, primary *Server) *Server {
+	t.Helper()
+	path, port, dir := need(t, "redis-sentinel"), FreePort(t), t.TempDir()
+	host, at, _ := net.SplitHostPort(primary.Addr)
+	file := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 500\n"+
+		"sentinel failover-timeout main 3000\n", port, dir, host, at)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Addr: "127.0.0.1:" + port, Dir: dir, Log: filepath.Join(dir, "log"), t: t, command: []string{path, file}}
+	s.ready = s.pong
+	t.Cleanup(s.Kill)
+	s.Start()
+	return s
+}
+
 // Postgres starts a PostgreSQL server with an empty database "postgres" and the superuser "postgres" without a
 // password.
 func Postgres(t testing.TB, settings ...string) *Server {
