@@ -119,7 +119,7 @@ func TestStolenStoreAndKeysOpenNoToken(t *testing.T) {
 		Frontend: f.Frontend, Store: st, Ring: f.Ring, Cache: NewCache(1 << 20), Providers: f.Providers,
 		Idle: f.Idle, RememberIdle: f.RememberIdle, Lifetime: f.Lifetime,
 	})
-	defer thief.Close(context.Background()) //nolint:errcheck // a thief
+	defer thief.Close(context.Background())
 	env, err := envelopeOf(rec)
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestATicketIsOfOneFrontend(t *testing.T) {
 		Frontend: elsewhere, Store: st, Ring: f.Ring, Cache: NewCache(1 << 20), Providers: f.Providers,
 		Idle: f.Idle, RememberIdle: f.RememberIdle, Lifetime: f.Lifetime, Events: f.Events,
 	})
-	defer other.Close(context.Background()) //nolint:errcheck // of this test
+	defer other.Close(context.Background())
 	if _, err := other.Lookup(t.Context(), ticket); !errors.Is(err, ErrEnded) {
 		t.Errorf("%v", err)
 	}
