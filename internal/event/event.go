@@ -51,6 +51,8 @@ const (
 	SubjectChanged  = "subject_changed"
 	RecordCorrupt   = "record_corrupt"
 	TouchFailed     = "touch_failed" // activity could not be written yet
+	KeyRing         = "key_ring" // the keys that a process began with
+	KeyMissing      = "key_missing"
 	KeysRewrapped   = "keys_rewrapped"
 	FeedBroken      = "feed_broken" // the change feed broke: every request asks the store until it stands again
 )

@@ -306,7 +306,7 @@ func (d *driver) load() stepEvent {
 		d.loaded, err = m.decodeWith(rec, env, key)
 	}
 	if err != nil {
-		return reread{now: now, failed: errors.Is(err, errNewer), gone: !errors.Is(err, errNewer), jitter: jitter}
+		return reread{now: now, failed: !errors.Is(err, errRecord), gone: errors.Is(err, errRecord), jitter: jitter}
 	}
 	t := d.loaded.tokens
 	return reread{

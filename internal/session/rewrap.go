@@ -25,8 +25,11 @@ func (m *Manager) Rewrap(rec store.Record) (out store.Record, changed bool, err 
 	if err != nil {
 		return rec, false, ErrNotOurs
 	}
-	subject := m.Ring.Index("subject", list.Issuer, list.ClientID, list.Subject)
-	if m.Ring.Current(env.List) && m.Ring.Current(env.Key) && rec.Head.Subject == subject {
+	subject, sid := m.Ring.Index("subject", list.Issuer, list.ClientID, list.Subject), ""
+	if list.SID != "" {
+		sid = m.Ring.Index("sid", list.Issuer, list.ClientID, list.SID)
+	}
+	if m.Ring.Current(env.List) && m.Ring.Current(env.Key) && rec.Head.Subject == subject && rec.Head.SID == sid {
 		return rec, false, nil
 	}
 	plain, err := m.Ring.Open(m.context(rec.ID.String(), "list"), env.List)
@@ -42,10 +45,7 @@ func (m *Manager) Rewrap(rec store.Record) (out store.Record, changed bool, err 
 		return rec, false, fmt.Errorf("encoding a record: %w", err)
 	}
 	rec.Blob = append([]byte{envelopeVersion}, body...)
-	rec.Head.Subject = subject
-	if list.SID != "" {
-		rec.Head.SID = m.Ring.Index("sid", list.Issuer, list.ClientID, list.SID)
-	}
+	rec.Head.Subject, rec.Head.SID = subject, sid
 	return rec, true, nil
 }
 
