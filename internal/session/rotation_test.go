@@ -154,7 +154,7 @@ func TestASaveLeavesTheIndexWhereItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		again, err := promoted.Lookup(t.Context(), ticket)
 		if err != nil {
 			t.Fatal(err)
