@@ -32,6 +32,8 @@ type envelope struct {
 	List   []byte `cbor:"1,keyasint"` // under the ring: what lists need
 	Key    []byte `cbor:"2,keyasint"` // the data key: under the ticket's key, that under the ring
 	Tokens []byte `cbor:"3,keyasint"` // under the data key
+	// 4 is the lease of a refresh.
+	Copied *copied `cbor:"5,keyasint,omitempty"` // by `cloakroom store copy`; gone with the next save by a server
 }
 
 // listPart is what lists and ends need without the ticket.

@@ -56,7 +56,7 @@ type announcement struct {
 	Ended   bool     `cbor:"4,keyasint,omitempty"`
 }
 
-// Announcer announces this process. Its methods are for one goroutine.
+// Announcer announces this process. Its methods are for one goroutine, where they do not say otherwise.
 type Announcer struct {
 	store   store.Store
 	feed    *Feed
@@ -107,14 +107,20 @@ func (a *Announcer) save(ctx context.Context) error {
 	return fmt.Errorf("announcing this process: %w", err)
 }
 
-// Replicas are the processes that use the store, or used it until a short while ago, and the time there.
+// Replicas are the processes that use the store, or used it until a short while ago, and the time there. Unlike the
+// others this method may be called by anybody at any time.
 func (a *Announcer) Replicas(ctx context.Context) ([]Replica, time.Time, error) {
+	list, err := replicasIn(ctx, a.store)
+	return list, a.now(), err
+}
+
+func replicasIn(ctx context.Context, st store.Store) ([]Replica, error) {
 	var list []Replica
 	q := store.Query{Subject: replicasIndex, Limit: 1000}
 	for range replicaPages {
-		page, err := a.store.Find(ctx, q)
+		page, err := st.Find(ctx, q)
 		if err != nil {
-			return nil, time.Time{}, &Unavailable{Err: err}
+			return nil, &Unavailable{Err: err}
 		}
 		for _, rec := range page.Records {
 			if r, ok := replicaOf(rec); ok {
@@ -126,7 +132,7 @@ func (a *Announcer) Replicas(ctx context.Context) ([]Replica, time.Time, error) 
 		}
 	}
 	slices.SortFunc(list, func(a, b Replica) int { return a.Started.Compare(b.Started) })
-	return list, a.now(), nil
+	return list, nil
 }
 
 func replicaOf(rec store.Record) (Replica, bool) {
