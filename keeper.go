@@ -90,7 +90,7 @@ func (k *keeper) look(ctx context.Context) (agreed bool, err error) {
 	k.mu.Lock()
 	k.lacking = lacking
 	k.mu.Unlock()
-	return session.Agree(replicas, now), nil
+	return session.Agree(replicas, now, k.ring.Names()[0]), nil
 }
 
 // complete reports the key that is lacking here, as of the last look.

@@ -99,7 +99,7 @@ func (a *api) rewrap(w http.ResponseWriter, r *http.Request) *web.Problem {
 	if err != nil {
 		return problemOf(err)
 	}
-	if !session.Agree(replicas, now) {
+	if !session.Agree(replicas, now, a.Ring.Names()[0]) {
 		return web.NewProblem(web.CodeReplicasDisagree, "Some replicas seal with another key still. Restart them with the key file as it is now, then come again.")
 	}
 	n, err := session.RewrapAll(r.Context(), a.Store, a.Sessions.Managers)

@@ -146,17 +146,7 @@ func replicaOf(rec store.Record) (Replica, bool) {
 	return Replica{ID: n.ID, Keys: n.Keys, Started: time.UnixMilli(n.Started), Seen: rec.Head.LastActive, Ended: n.Ended}, true
 }
 
-// Agree reports whether all replicas that work seal with the same key.
-func Agree(replicas []Replica, now time.Time) bool {
-	seals := ""
-	for _, r := range replicas {
-		if !r.Lives(now) {
-			continue
-		}
-		if seals != "" && seals != r.Seals() {
-			return false
-		}
-		seals = r.Seals()
-	}
-	return true
+// Agree reports whether all replicas that work seal with this key.
+func Agree(replicas []Replica, now time.Time, key string) bool {
+	return !slices.ContainsFunc(replicas, func(r Replica) bool { return r.Lives(now) && r.Seals() != key })
 }
