@@ -39,11 +39,14 @@ func storeCopyCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := config.Load(file)
-			if err != nil {
+			job := storeCopy{from: args[0], to: args[1], dry: dry, log: newLog(config.Log{Format: "text"}, cmd.ErrOrStderr())}
+			if err := job.check(); err != nil {
 				return err
 			}
-			job := storeCopy{cfg: cfg, from: args[0], to: args[1], dry: dry, log: newLog(config.Log{Format: "text"}, cmd.ErrOrStderr())}
+			var err error
+			if job.cfg, err = config.Load(file); err != nil {
+				return err
+			}
 			count, err := job.run(cmd.Context())
 			if err == nil || count != (session.CopyCount{}) {
 				say := "copied"
@@ -77,15 +80,22 @@ type storeCopy struct {
 	log      *slog.Logger
 }
 
-func (s storeCopy) run(ctx context.Context) (count session.CopyCount, err error) {
+// check refuses stores that nothing can be copied between.
+func (s storeCopy) check() error {
+	for _, url := range []string{s.from, s.to} {
+		scheme, _, _ := strings.Cut(url, ":")
+		if _, known := drivers[scheme]; !known && scheme != "file" {
+			return usageError{fmt.Errorf("store: %q is no store that sessions can be copied from or to", scheme)}
+		}
+	}
 	if s.from == s.to {
-		return count, usageError{errors.New("FROM and TO are the same store")}
+		return usageError{errors.New("FROM and TO are the same store")}
 	}
-	ring, err := s.ring()
-	if err != nil {
-		return count, err
-	}
-	c := session.Copy{Ring: ring, DryRun: s.dry}
+	return nil
+}
+
+func (s storeCopy) run(ctx context.Context) (count session.CopyCount, err error) {
+	c := session.Copy{DryRun: s.dry}
 	for _, f := range s.cfg.Frontends {
 		c.Frontends = append(c.Frontends, f.URL)
 	}
@@ -94,6 +104,9 @@ func (s storeCopy) run(ctx context.Context) (count session.CopyCount, err error)
 		return count, fmt.Errorf("FROM: %w", err)
 	}
 	defer func() { err = errors.Join(err, source.close()) }()
+	if c.Ring, err = s.ring(); err != nil {
+		return count, err
+	}
 	target, err := s.target(ctx)
 	if err != nil {
 		return count, fmt.Errorf("TO: %w", err)
@@ -134,12 +147,6 @@ func pathOf(url string) string {
 
 // ring is what the copy seals and opens with: the keys as a server on TO has them, then those beside FROM.
 func (s storeCopy) ring() (*seal.Ring, error) {
-	for _, url := range []string{s.from, s.to} {
-		scheme, _, _ := strings.Cut(url, ":")
-		if _, known := drivers[scheme]; !known && scheme != "file" {
-			return nil, usageError{fmt.Errorf("store: %q is no store that sessions can be copied from or to", scheme)}
-		}
-	}
 	keys := config.KeyRing(s.cfg.Keys)
 	for _, url := range []string{s.to, s.from} {
 		more, err := s.keysBeside(url)

@@ -149,7 +149,7 @@ func (o *operator) ask(ctx context.Context, method, path string, query url.Value
 	if json.Unmarshal(body, &problem) != nil || problem.Code == "" {
 		return fmt.Errorf("%s answers %d, and not as an admin listener does", o.base, res.StatusCode)
 	}
-	return fmt.Errorf("%s: %s", plain(problem.Code), plain(problem.Detail))
+	return fmt.Errorf("the admin listener at %s says %s: %s", o.base, plain(problem.Code), plain(problem.Detail))
 }
 
 // plain takes out what a terminal would obey: names and devices are what strangers said they are.

@@ -114,7 +114,10 @@ func sessionsListCommand() *cobra.Command {
 			}
 			out := newLister(cmd.OutOrStdout(), asJSON)
 			more, err := op.each(cmd.Context(), q, limit, out.add)
-			if err := errors.Join(err, out.end()); err != nil {
+			if err == nil {
+				err = out.header()
+			}
+			if err := errors.Join(err, out.flush()); err != nil {
 				return err
 			}
 			if more {
@@ -162,15 +165,25 @@ func (o *operator) each(ctx context.Context, q url.Values, limit int, show func(
 type lister struct {
 	out   io.Writer
 	table *tabwriter.Writer // nil = JSON
+	begun bool
 }
 
 func newLister(out io.Writer, asJSON bool) *lister {
 	l := &lister{out: out}
 	if !asJSON {
 		l.table = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(l.table, "ID\tSUBJECT\tNAME\tPROVIDER\tFRONTEND\tCREATED\tLAST ACTIVE\tEXPIRES\tDEVICE\tADDRESS")
 	}
 	return l
+}
+
+// header begins the table, once: with the first session, or when it is known that there is none.
+func (l *lister) header() error {
+	if l.table == nil || l.begun {
+		return nil
+	}
+	l.begun = true
+	_, err := fmt.Fprintln(l.table, "ID\tSUBJECT\tNAME\tPROVIDER\tFRONTEND\tCREATED\tLAST ACTIVE\tEXPIRES\tDEVICE\tADDRESS")
+	return err
 }
 
 func (l *lister) add(raw json.RawMessage) error {
@@ -182,6 +195,9 @@ func (l *lister) add(raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return fmt.Errorf("the admin listener's answer: %w", err)
 	}
+	if err := l.header(); err != nil {
+		return err
+	}
 	for i, cell := range []string{s.ID, s.Subject, s.Name, s.Provider, s.Frontend, minute(s.CreatedAt), minute(s.LastActive), minute(s.ExpiresAt), s.Device, s.Address} {
 		if i > 0 {
 			fmt.Fprint(l.table, "\t")
@@ -192,7 +208,7 @@ func (l *lister) add(raw json.RawMessage) error {
 	return err
 }
 
-func (l *lister) end() error {
+func (l *lister) flush() error {
 	if l.table == nil {
 		return nil
 	}
