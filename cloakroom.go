@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,6 +55,9 @@ type Handler struct {
 	store     store.Store
 	events    event.Sink
 	log       *event.Logger
+	feed      *session.Feed
+	keeper    *keeper
+	operator  config.Admin
 	background
 }
 
@@ -77,12 +82,12 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st}
+	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st, operator: cfg.Admin}
 	h.events = h.sink(cfg, o)
 	cache := session.NewCache(int64(cfg.Cache))
-	feed := session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
+	h.feed = session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
 	shared := shared{
-		store: st, ring: ring, events: h.events, pages: page.New(), cache: cache, feed: feed,
+		store: st, ring: ring, events: h.events, pages: page.New(), cache: cache, feed: h.feed,
 		perAccount: limit.New(cfg.Limits.PerAccount), perAddress: limit.New(cfg.Limits.PerAddress),
 	}
 	for _, f := range cfg.Frontends {
@@ -92,6 +97,15 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 		}
 		h.frontends[hostOf(f.URL)] = made
 	}
+	h.keeper = &keeper{
+		store: st, ring: ring, managers: h.managers(), announcer: session.NewAnnouncer(h.feed, ring), events: h.events,
+	}
+	h.begin(o.Log)
+	return h, nil
+}
+
+// begin starts what runs beside the requests.
+func (h *Handler) begin(log *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
 	for _, f := range h.frontends {
@@ -99,11 +113,20 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 			h.wait.Go(func() { greet(ctx, p) })
 		}
 	}
-	h.wait.Go(func() { feed.Run(ctx) })
-	if p, ok := st.(store.Pruner); ok {
-		h.wait.Go(func() { prune(ctx, p, o.Log) })
+	h.wait.Go(func() { h.feed.Run(ctx) })
+	h.wait.Go(func() { h.keeper.run(ctx) })
+	if p, ok := h.store.(store.Pruner); ok {
+		h.wait.Go(func() { prune(ctx, p, log) })
 	}
-	return h, nil
+}
+
+// managers are the session managers of all frontends, in an order that stays.
+func (h *Handler) managers() []*session.Manager {
+	var list []*session.Manager
+	for _, host := range slices.Sorted(maps.Keys(h.frontends)) {
+		list = append(list, h.frontends[host].sessions)
+	}
+	return list
 }
 
 // storeOf is the store to use. Only cmd/cloakroom opens stores by their URL: this package links no driver.
@@ -208,9 +231,14 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Admin is the operator's handler: /healthz and /readyz. Serve it on a listener that the public cannot reach.
+// Admin is the operator's handler: /healthz and /readyz for everyone, /api/ (docs/admin.md) for whoever has the
+// configuration's admin.token; without one /api/ is closed. Serve it on a listener that the public cannot reach.
 func (h *Handler) Admin() http.Handler {
-	o := admin.Options{Store: h.store, Providers: map[string]func() error{}}
+	o := admin.Options{
+		Store: h.store, Providers: map[string]func() error{}, Feed: h.feed, Keys: h.keeper.complete,
+		Sessions: &session.Operator{Store: h.store, Managers: h.keeper.managers}, Ring: h.keeper.ring,
+		Replicas: h.keeper.announcer, Token: h.operator.Token, Hosts: h.operator.Hosts, Events: h.events,
+	}
 	for host, f := range h.frontends {
 		for name, p := range f.providers {
 			o.Providers[host+" "+name] = p.Ready

@@ -34,6 +34,7 @@ type op struct {
 	n        int
 	sub, sid string
 	sso      bool // the browser is logged in here: prompt=none succeeds
+	people   bool // each login is of somebody else
 	delay    time.Duration
 	// tamper changes header and claims of the next ID tokens; signer replaces the signature.
 	tamper func(header, claims map[string]any)
@@ -45,6 +46,7 @@ type op struct {
 }
 
 type family struct {
+	sub     string // whose it is, where each login is of somebody else
 	current string // the refresh token that is good
 	dead    bool
 	used    int // refresh tokens that came back after their use
@@ -189,6 +191,12 @@ func (p *op) issue(f *family, nonce string) map[string]any {
 	claims := map[string]any{
 		"iss": p.URL, "sub": p.sub, "aud": clientID, "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
 		"name": "Alice Example", "email": "alice@example.test", "sid": p.sid,
+	}
+	if p.people {
+		if f.sub == "" {
+			f.sub = fmt.Sprintf("person-%d", p.n)
+		}
+		claims["sub"], claims["sid"] = f.sub, "sid-of-"+f.sub
 	}
 	if nonce != "" {
 		claims["nonce"] = nonce

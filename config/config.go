@@ -96,6 +96,7 @@ const (
 func (c Config) WithDefaults() Config {
 	c.Keys = slices.Clone(c.Keys)
 	c.TrustedProxies = slices.Clone(c.TrustedProxies)
+	c.Admin.Hosts = slices.Clone(c.Admin.Hosts)
 	c.TLS = clonePointer(c.TLS)
 	if c.Cache == 0 {
 		c.Cache = defaultCache

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,5 +116,76 @@ func TestKeyFileHoldsARing(t *testing.T) {
 	}
 	if ring := KeyRing([]Secret{NewSecret(string(data)), NewKey()}); len(ring) != 3 {
 		t.Errorf("%d keys", len(ring))
+	}
+}
+
+func TestWriteKeyFileFollowsALink(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "key"), filepath.Join(dir, "link")
+	if err := os.Symlink("key", link); err != nil {
+		t.Skip("skipped: needs symbolic links")
+	}
+	want := []Secret{NewKey()}
+	for range 2 { // the file is made, then replaced
+		if err := WriteKeyFile(path, want); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, NewKey())
+		if err := WriteKeyFile(link, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := KeyFile(path)
+	if err != nil || len(got) != len(want) {
+		t.Errorf("%d keys, %v", len(got), err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link was replaced: %v", err)
+	}
+}
+
+// Only root can give a file away, so only root can test that it does.
+func TestWriteKeyFileKeepsTheOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	if err := WriteKeyFile(path, []Secret{NewKey()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 12345, 12345); err != nil {
+		t.Skip("skipped: needs root")
+	}
+	if err := WriteKeyFile(path, []Secret{NewKey(), NewKey()}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || !strings.Contains(fmt.Sprintf("%+v", info.Sys()), "Uid:12345") || info.Mode().Perm() != 0o600 {
+		t.Errorf("%+v %v", info.Sys(), err)
+	}
+}
+
+func TestTokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	first, err := TokenFile(path)
+	if err != nil || len(first.Reveal()) < 40 {
+		t.Fatal(len(first.Reveal()), err)
+	}
+	if again, err := TokenFile(path); err != nil || again.Reveal() != first.Reveal() {
+		t.Errorf("another token: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info.Mode(), err)
+	}
+	for _, bad := range []string{"", "hunter2", "a token of several words"} {
+		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := TokenFile(path); err == nil || bad != "" && strings.Contains(err.Error(), bad) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := TokenFile(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("%v", err)
 	}
 }

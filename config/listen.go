@@ -45,7 +45,7 @@ func (t TLS) check(a at) {
 	}
 }
 
-// Admin is the operator's listener: `/healthz` and `/readyz`.
+// Admin is the operator's listener: `/healthz`, `/readyz`, and `/api/` for sessions and keys (docs/admin.md).
 type Admin struct {
 	// The address of the operator's listener, `host:port`; `""` means none. It must not be reachable by the public:
 	// an address outside of loopback needs a token.
@@ -53,14 +53,32 @@ type Admin struct {
 	// Default: `127.0.0.1:9080`; a program that embeds Cloakroom serves `Handler.Admin()` itself
 	Listen string `yaml:"listen"`
 
-	// What the operator's requests present as bearer token. `/healthz` and `/readyz`, all that this version has there,
-	// are open without it.
+	// What requests to `/api/` present as bearer token, at least 16 characters. `/healthz` and `/readyz` are open without
+	// it.
 	//
-	// Default: none
+	// Default: one is made at start and kept in a 0600 file, beside the database of a `file:` store (`PATH.admin-token`),
+	// else beside this file; a program that embeds Cloakroom has no `/api/` without one
 	Token Secret `yaml:"token"`
+
+	// The host names by which the operator's listener is reached, without port, besides addresses and `localhost`. A
+	// request to `/api/` by any other name gets 421, so that no web page can make a name of its own lead there.
+	//
+	// Default: `[]`
+	Hosts []string `yaml:"hosts"`
 }
 
+// minToken is how long a bearer token is that nobody guesses.
+const minToken = 16
+
 func (s Admin) check(a at, public string) {
+	if !s.Token.Empty() && len(s.Token.Reveal()) < minToken {
+		a.key("token").say("is short enough to be guessed", "write at least 16 characters by chance, or leave it out")
+	}
+	for i, host := range s.Hosts {
+		if !validHost(host) {
+			a.key("hosts").item(i).say("is no host name", "write a name without scheme and port, like admin.example.com")
+		}
+	}
 	if s.Listen == "" {
 		return
 	}

@@ -232,6 +232,7 @@ func TestWithDefaultsDoesNotAlias(t *testing.T) {
 		c.TLS = &TLS{"c", "k"}
 		c.Keys = []Secret{NewKey()}
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		c.Admin.Hosts = []string{"admin.example.com"}
 		f := &c.Frontends[0]
 		f.AllowedOrigins, f.LoginPage = []string{"https://x.example.com"}, new(true)
 		f.Providers[0].Scopes, f.Providers[0].RedirectLogin = []string{"openid"}, new(true)

@@ -27,11 +27,35 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg.WithDefaults(), newLog(cfg.Log, cmd.ErrOrStderr()))
+			log := newLog(cfg.Log, cmd.ErrOrStderr())
+			return serve(cmd.Context(), withAdmin(cfg.WithDefaults(), file, log), log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "./cloakroom.yaml", "the configuration file")
 	return cmd
+}
+
+// withAdmin completes the admin listener's settings: a token where there is none, and the host that it listens on. A
+// token that cannot be kept closes the API and no more; health and apps are served all the same.
+func withAdmin(cfg config.Config, file string, log *slog.Logger) config.Config {
+	if cfg.Admin.Listen == "" {
+		return cfg
+	}
+	if host, _, err := net.SplitHostPort(cfg.Admin.Listen); err == nil && host != "" {
+		cfg.Admin.Hosts = append(cfg.Admin.Hosts, host)
+	}
+	if !cfg.Admin.Token.Empty() {
+		return cfg
+	}
+	path := tokenPath(cfg, file)
+	token, err := config.TokenFile(path)
+	if err != nil {
+		log.Warn("the operator's API is closed: its token cannot be kept; set admin.token", "error", err)
+		return cfg
+	}
+	cfg.Admin.Token = token
+	log.Info("the operator's token", "file", path)
+	return cfg
 }
 
 func newLog(cfg config.Log, out io.Writer) *slog.Logger {

@@ -38,19 +38,3 @@ func schemaCommand() *cobra.Command {
 		},
 	}
 }
-
-func keysCommand() *cobra.Command {
-	keys := &cobra.Command{
-		Use: "keys", Short: "Make keys for the key ring", Args: noArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return usageError{fmt.Errorf("which one? `cloakroom keys new` makes a key")}
-		},
-	}
-	keys.AddCommand(&cobra.Command{
-		Use: "new", Short: "Print a new key: 32 random bytes as base64", Args: noArgs,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintln(cmd.OutOrStdout(), config.NewKey().Reveal())
-		},
-	})
-	return keys
-}

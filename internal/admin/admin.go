@@ -1,4 +1,5 @@
-// Package admin is the operator's listener: is the process up, and can it serve?
+// Package admin is the operator's listener: is the process up, can it serve, who is logged in, and which keys are in
+// use. Its addresses are described in docs/admin.md.
 package admin
 
 import (
@@ -6,23 +7,36 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/seal"
+	"github.com/cloakroom/cloakroom/internal/session"
 	"github.com/cloakroom/cloakroom/internal/web"
 	"github.com/cloakroom/cloakroom/store"
 )
 
-// Options make a Handler.
+// Options make a handler.
 type Options struct {
 	Store     store.Store
 	Providers map[string]func() error // by "frontend provider": nil = reachable when last asked
+	Feed      *session.Feed
+	Keys      func() error // nil = this process has every key that a replica seals with
+	Sessions  *session.Operator
+	Ring      *seal.Ring
+	Replicas  *session.Announcer
+	Token     config.Secret // what /api/ asks for; empty = it is closed
+	Hosts     []string      // names by which the listener is reached, besides addresses and localhost
+	Events    event.Sink
 }
 
-// New makes the operator's handler: GET /healthz and GET /readyz.
+// New makes the operator's handler: GET /healthz and GET /readyz for everyone, /api/ for the operator.
 func New(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		web.WriteJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", o.ready)
+	mux.Handle("/api/", newAPI(o))
 	return mux
 }
 
@@ -30,20 +44,30 @@ func New(o Options) http.Handler {
 type readiness struct {
 	Status    string            `json:"status"` // ok | degraded | unavailable
 	Store     string            `json:"store"`
+	Feed      string            `json:"feed"` // ok | broken | none
+	Keys      string            `json:"keys"`
 	Providers map[string]string `json:"providers"`
 }
 
-// ready answers 200 while requests can be served. A provider that is down degrades, and stays ready: taking this
-// process out of rotation would not bring the provider back, and live sessions go on.
+// ready answers 200 while requests can be served. What taking this process out of rotation would not mend degrades,
+// and stays ready: a provider that is down (live sessions go on), a change feed that is broken (every request asks the
+// store, slower and no less right), a key that another replica seals with and this one lacks (it may be the other
+// one's mistake, and must not end the service of all).
 func (o Options) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	answer := readiness{Status: "ok", Store: "ok", Providers: map[string]string{}}
+	answer := readiness{Status: "ok", Store: "ok", Feed: o.Feed.Standing(), Keys: "ok", Providers: map[string]string{}}
 	for name, check := range o.Providers {
 		answer.Providers[name] = "ok"
 		if err := check(); err != nil {
 			answer.Providers[name], answer.Status = err.Error(), "degraded"
 		}
+	}
+	if answer.Feed == session.FeedBroken {
+		answer.Status = "degraded"
+	}
+	if err := o.Keys(); err != nil {
+		answer.Keys, answer.Status = err.Error(), "degraded"
 	}
 	status := http.StatusOK
 	if err := o.Store.Ping(ctx); err != nil {

@@ -55,8 +55,11 @@ const (
 	SubjectChanged  = "subject_changed"
 	RecordCorrupt   = "record_corrupt"
 	TouchFailed     = "touch_failed" // activity could not be written yet
+	KeyRing         = "key_ring"     // the keys that a process began with
+	KeyMissing      = "key_missing"
 	KeysRewrapped   = "keys_rewrapped"
-	FeedBroken      = "feed_broken" // the change feed broke: every request asks the store until it stands again
+	AdminRefused    = "admin_refused" // a request to the operator's API without its token, or from a page of another site
+	FeedBroken      = "feed_broken"   // the change feed broke: every request asks the store until it stands again
 )
 
 // Audit is one act that matters to security.

@@ -119,6 +119,19 @@ var englishCodes = map[string]says{
 		Title: "This came from another site",
 		Body:  "To keep you safe, nothing was done. If you meant it, please do it again from here.",
 	},
+	// The operator's API answers programs; these are for who opens it in a browser.
+	web.CodeTokenRequired: {
+		Title: "This is for the operator", Body: "Send the admin token as a bearer token.",
+	},
+	web.CodeAPIClosed: {
+		Title: "The operator's API is closed", Body: "The configuration has no admin token.",
+	},
+	web.CodeChoiceRequired: {
+		Title: "Say which", Body: "Name a session, a person, or all of them.",
+	},
+	web.CodeReplicasDisagree: {
+		Title: "Not all processes have the same keys", Body: "Roll out the keys everywhere first.",
+	},
 	web.CodeInvalidLogout: {
 		Title: "This logout is not right",
 		Body:  "It is for login services, and this one could not be believed. Nothing was changed.",

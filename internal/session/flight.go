@@ -81,6 +81,7 @@ func (d *driver) write(ls lease) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	env.Copied = nil // a server uses it now
 	if o.record.Blob, err = env.with(ls); err != nil {
 		return 0, err
 	}

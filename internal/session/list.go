@@ -152,6 +152,9 @@ func (m *Manager) Show(ctx context.Context, handle string) (Entry, error) {
 		return Entry{}, ErrEnded
 	}
 	list, err := m.decodeList(rec, env)
+	if errors.Is(err, errKeyMissing) {
+		return Entry{}, &Unavailable{Err: err}
+	}
 	if err != nil {
 		return Entry{}, ErrEnded
 	}
@@ -167,25 +170,33 @@ func (m *Manager) EndAll(ctx context.Context, who Who, except, reason string) (i
 }
 
 func (m *Manager) endWhere(ctx context.Context, who Who, condemned func(listPart) bool, reason string) (total int, err error) {
-	for after := ""; ; {
-		all, next, err := m.page(ctx, who, after, endPage)
-		if err != nil {
-			return total, err
-		}
-		var list []found
-		for _, f := range all {
-			if condemned(f.list) {
-				list = append(list, f)
+	return m.endFound(ctx, who, func(f found) bool { return condemned(f.list) }, reason)
+}
+
+// endFound looks as many times as the ring has keys: a record that a rewrap moves from one key's index to another's
+// while the first look goes over them is met by the second.
+func (m *Manager) endFound(ctx context.Context, who Who, condemned func(found) bool, reason string) (total int, err error) {
+	ended := map[store.ID]bool{}
+	for range len(m.queries(who)) {
+		for after, more := "", true; more; more = after != "" {
+			all, next, err := m.page(ctx, who, after, endPage)
+			if err != nil {
+				return total, err
 			}
-		}
-		if err := m.endMany(ctx, list, reason); err != nil {
-			return total, err
-		}
-		total += len(list)
-		if after = next; after == "" {
-			return total, nil
+			var list []found
+			for _, f := range all {
+				if !ended[f.id] && condemned(f) {
+					ended[f.id] = true
+					list = append(list, f)
+				}
+			}
+			if err := m.endMany(ctx, list, reason); err != nil {
+				return total, err
+			}
+			total, after = total+len(list), next
 		}
 	}
+	return total, nil
 }
 
 // endMany ends sessions with one call to the store. Those that are open in this process are revoked at their

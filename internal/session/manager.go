@@ -44,6 +44,8 @@ type Manager struct {
 	// watching are the sessions that streams hold
 	watching map[*Live]*watch
 
+	toldMissing atomic.Int64 // when the operator was last told that a key is missing
+
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -220,10 +222,14 @@ func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error
 	return l, nil
 }
 
-// unreadable ends a session whose record cannot be opened: it is lost, and only it. A record of a newer version is
-// left alone.
+// unreadable ends a session whose record cannot be opened: it is lost, and only it. A record of a newer version, or
+// under a key that did not reach this process, is left alone.
 func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) error {
-	if errors.Is(err, errNewer) {
+	switch {
+	case errors.Is(err, errNewer):
+		return &Unavailable{Err: err}
+	case errors.Is(err, errKeyMissing):
+		m.tellMissing(err)
 		return &Unavailable{Err: err}
 	}
 	m.emit(event.Audit{Kind: event.RecordCorrupt, Session: handleOf(rec.ID), Reason: ReasonCorrupt, Detail: err.Error()})
@@ -232,6 +238,14 @@ func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) e
 	}
 	m.forget(rec.ID, ReasonCorrupt)
 	return ErrEnded
+}
+
+// tellMissing tells the operator that a key is missing here, at most once a minute: every request meets it.
+func (m *Manager) tellMissing(err error) {
+	now, last := time.Now().UnixNano(), m.toldMissing.Load()
+	if now-last > int64(time.Minute) && m.toldMissing.CompareAndSwap(last, now) {
+		m.emit(event.Audit{Kind: event.KeyMissing, Detail: err.Error() + "; give every replica a new key before one seals with it"})
+	}
 }
 
 // keep makes the one Live of a record. If another was made meanwhile, that one is it.

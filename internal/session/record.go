@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/oidc"
@@ -19,15 +20,19 @@ var errRecord = errors.New("session: the record cannot be opened")
 // it belongs to a newer process.
 const envelopeVersion = 1
 
+// errKeyMissing says that another process sealed the record with a key that this one does not have.
+var errKeyMissing = errors.New("session: the record is sealed with a key that is not in this process's ring")
+
 // errNewer says that a newer Cloakroom wrote the record.
 var errNewer = errors.New("session: the record was written by a newer version")
 
 // envelope is a record's blob: sealed parts, and in the clear who is refreshing.
 type envelope struct {
-	List   []byte `cbor:"1,keyasint"` // under the ring: what lists need
-	Key    []byte `cbor:"2,keyasint"` // the data key: under the ticket's key, that under the ring
-	Tokens []byte `cbor:"3,keyasint"` // under the data key
-	Lease  *lease `cbor:"4,keyasint,omitempty"`
+	List   []byte  `cbor:"1,keyasint"` // under the ring: what lists need
+	Key    []byte  `cbor:"2,keyasint"` // the data key: under the ticket's key, that under the ring
+	Tokens []byte  `cbor:"3,keyasint"` // under the data key
+	Lease  *lease  `cbor:"4,keyasint,omitempty"`
+	Copied *copied `cbor:"5,keyasint,omitempty"` // by `cloakroom store copy`; gone with the next save by a server
 }
 
 // listPart is what lists and ends need without the ticket.
@@ -157,11 +162,22 @@ func (m *Manager) setHead(o *opened) {
 	}
 	h.Idle = idle + idle/20
 	h.Expires, _ = m.endOf(o)
-	h.Subject = m.Ring.Index("subject", s.Issuer, s.ClientID, s.Subject)
-	h.SID = ""
-	if s.SID != "" {
-		h.SID = m.Ring.Index("sid", s.Issuer, s.ClientID, s.SID)
+	h.Subject = m.index(h.Subject, "subject", s.Issuer, s.ClientID, s.Subject)
+	if s.SID == "" {
+		h.SID = ""
+		return
 	}
+	h.SID = m.index(h.SID, "sid", s.Issuer, s.ClientID, s.SID)
+}
+
+// index is where a record is to be found. One that is there under any key of the ring stays there: while replicas seal
+// with different keys, each would take what it saves along, to and fro, and a logout could miss it on the way. Only
+// rewrapping moves it, once and in one direction.
+func (m *Manager) index(is, purpose string, parts ...string) string {
+	if is != "" && slices.Contains(m.Ring.Indexes(purpose, parts...), is) {
+		return is
+	}
+	return m.Ring.Index(purpose, parts...)
 }
 
 // decode opens a record with its ticket.
@@ -173,7 +189,7 @@ func (m *Manager) decode(rec store.Record, t Ticket) (*opened, error) {
 	c := m.context(rec.ID.String(), "key")
 	wrapped, err := m.Ring.Open(c, env.Key)
 	if err != nil {
-		return nil, errRecord
+		return nil, m.unopened(env)
 	}
 	key, err := seal.OpenWith(ticketKey(t, m.Frontend), c, wrapped)
 	if err != nil || len(key) != 32 {
@@ -205,10 +221,23 @@ func (m *Manager) decodeWith(rec store.Record, env envelope, key [32]byte) (*ope
 func (m *Manager) decodeList(rec store.Record, env envelope) (listPart, error) {
 	var list listPart
 	plain, err := m.Ring.Open(m.context(rec.ID.String(), "list"), env.List)
-	if err != nil || cbor.Unmarshal(plain, &list) != nil {
+	if err != nil {
+		return list, m.unopened(env)
+	}
+	if cbor.Unmarshal(plain, &list) != nil {
 		return list, errRecord
 	}
 	return list, nil
+}
+
+// unopened says why a record cannot be opened. Its parts are always sealed with one key, so a name that is in both of
+// them is no accident: the key has not reached this process, and the record is not to be touched.
+func (m *Manager) unopened(env envelope) error {
+	name := seal.NameIn(env.List)
+	if name == "" || name != seal.NameIn(env.Key) || slices.Contains(m.Ring.Names(), name) {
+		return errRecord
+	}
+	return fmt.Errorf("%w: %s", errKeyMissing, name)
 }
 
 func envelopeOf(rec store.Record) (envelope, error) {

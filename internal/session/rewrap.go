@@ -1,12 +1,8 @@
 package session
 
 import (
-	"context"
 	"errors"
-	"fmt"
 
-	"github.com/cloakroom/cloakroom/internal/event"
-	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/store"
 )
 
@@ -24,8 +20,11 @@ func (m *Manager) Rewrap(rec store.Record) (out store.Record, changed bool, err 
 	if err != nil {
 		return rec, false, ErrNotOurs
 	}
-	subject := m.Ring.Index("subject", list.Issuer, list.ClientID, list.Subject)
-	if m.Ring.Current(env.List) && m.Ring.Current(env.Key) && rec.Head.Subject == subject {
+	subject, sid := m.Ring.Index("subject", list.Issuer, list.ClientID, list.Subject), ""
+	if list.SID != "" {
+		sid = m.Ring.Index("sid", list.Issuer, list.ClientID, list.SID)
+	}
+	if m.Ring.Current(env.List) && m.Ring.Current(env.Key) && rec.Head.Subject == subject && rec.Head.SID == sid {
 		return rec, false, nil
 	}
 	plain, err := m.Ring.Open(m.context(rec.ID.String(), "list"), env.List)
@@ -40,55 +39,6 @@ func (m *Manager) Rewrap(rec store.Record) (out store.Record, changed bool, err 
 	if rec.Blob, err = sealed.with(env.lease()); err != nil {
 		return rec, false, err
 	}
-	rec.Head.Subject = subject
-	if list.SID != "" {
-		rec.Head.SID = m.Ring.Index("sid", list.Issuer, list.ClientID, list.SID)
-	}
+	rec.Head.Subject, rec.Head.SID = subject, sid
 	return rec, true, nil
-}
-
-// KeysIn are the names of the keys that a record names.
-func KeysIn(rec store.Record) []string {
-	env, err := envelopeOf(rec)
-	if err != nil {
-		return nil
-	}
-	names := []string{seal.NameIn(env.List), seal.NameIn(env.Key), seal.NameOf(rec.Head.Subject), seal.NameOf(rec.Head.SID)}
-	var list []string
-	for _, n := range names {
-		if n != "" {
-			list = append(list, n)
-		}
-	}
-	return list
-}
-
-// RewrapAll rewraps every record of this frontend that names an older key, so that such a key can be retired. It
-// works beside everything else: a record that changes meanwhile was rewrapped by that change, or is met next time.
-func (m *Manager) RewrapAll(ctx context.Context) error {
-	done := 0
-	for after := ""; ; {
-		page, err := m.Store.Find(ctx, store.Query{After: after, Limit: 200})
-		if err != nil {
-			return &Unavailable{Err: err}
-		}
-		for _, rec := range page.Records {
-			out, changed, err := m.Rewrap(rec)
-			if err != nil || !changed {
-				continue
-			}
-			if _, err := m.Store.Save(ctx, out); err == nil {
-				done++
-			} else if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
-				return &Unavailable{Err: err}
-			}
-		}
-		if after = page.Next; after == "" || ctx.Err() != nil {
-			break
-		}
-	}
-	if done > 0 {
-		m.emit(event.Audit{Kind: event.KeysRewrapped, Detail: fmt.Sprintf("%d sessions are under the key that seals now", done)})
-	}
-	return ctx.Err()
 }

@@ -40,6 +40,12 @@ const (
 	CodeUpstreamTimeout     = "upstream_timeout"
 	CodePrefetch            = "prefetch_refused"
 	CodeInternal            = "internal_error"
+
+	// The operator's.
+	CodeTokenRequired    = "token_required"
+	CodeAPIClosed        = "api_closed"
+	CodeChoiceRequired   = "choice_required"
+	CodeReplicasDisagree = "replicas_disagree"
 )
 
 // standing is what a code always says: its status, and a title that needs no context.
@@ -77,6 +83,10 @@ var standings = map[string]standing{
 	CodeUpstreamTimeout:     {504, "The service behind this address did not answer in time"},
 	CodePrefetch:            {503, "A login is not started by a prefetch"},
 	CodeInternal:            {500, "Something went wrong"},
+	CodeTokenRequired:       {401, "The operator's token is needed here"},
+	CodeAPIClosed:           {403, "The operator's API is closed"},
+	CodeChoiceRequired:      {400, "It must be said which sessions are meant"},
+	CodeReplicasDisagree:    {409, "The replicas do not seal with the same key"},
 }
 
 // Problem is an answer that says no: a stable code for the app, a sentence for a person, a cause for the operator.
