@@ -42,9 +42,11 @@ type Options struct {
 	Log *slog.Logger // hears that tables were made or changed; nil = nobody
 }
 
-// Store is a pool of connections to PostgreSQL.
+// Store is a pool of connections to PostgreSQL, and a small one for the feed: a burst of requests that takes all the
+// others must not make the feed look broken, or every request would ask the store on top of it.
 type Store struct {
 	pool *pgxpool.Pool
+	feed *pgxpool.Pool
 	log  *slog.Logger
 }
 
@@ -84,11 +86,18 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pgstore: %w", err)
 	}
-	s := &Store{pool: pool, log: o.Log}
+	one := cfg.Copy()
+	one.MinConns, one.MinIdleConns, one.MaxConns = 0, 0, 2
+	feed, err := pgxpool.NewWithConfig(context.Background(), one)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("pgstore: %w", err)
+	}
+	s := &Store{pool: pool, feed: feed, log: o.Log}
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	if err := s.migrate(ctx); err != nil {
-		pool.Close()
+		_ = s.Close()
 		return nil, fmt.Errorf("pgstore: %w", unreachable(err))
 	}
 	return s, nil
@@ -96,6 +105,7 @@ func Open(ctx context.Context, address string, o Options) (*Store, error) {
 
 // Close ends the connections.
 func (s *Store) Close() error {
+	s.feed.Close()
 	s.pool.Close()
 	return nil
 }

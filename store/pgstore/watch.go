@@ -91,7 +91,7 @@ func (s *Store) begin(ctx context.Context) (snapshot, error) {
 	ask, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	var text string
-	if err := s.pool.QueryRow(ask, sqlSnapshot).Scan(&text); err != nil {
+	if err := s.feed.QueryRow(ask, sqlSnapshot).Scan(&text); err != nil {
 		return snapshot{}, wrap(ctx, err)
 	}
 	return parseSnapshot(text)
@@ -101,7 +101,7 @@ func (s *Store) begin(ctx context.Context) (snapshot, error) {
 func (s *Store) look(ctx context.Context, last snapshot, tell func(store.Change)) (snapshot, error) {
 	ask, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	rows, err := s.pool.Query(ask, sqlChanges, last.xmax, last.xip)
+	rows, err := s.feed.Query(ask, sqlChanges, last.xmax, last.xip)
 	if err != nil {
 		return last, err
 	}
@@ -130,7 +130,7 @@ func (s *Store) look(ctx context.Context, last snapshot, tell func(store.Change)
 func (s *Store) pruneChanges(ctx context.Context, old snapshot) error {
 	ask, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	_, err := s.pool.Exec(ask, sqlPruneChanges, old.xmin)
+	_, err := s.feed.Exec(ask, sqlPruneChanges, old.xmin)
 	return err
 }
 
