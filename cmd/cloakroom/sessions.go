@@ -69,8 +69,12 @@ func (f *filterFlags) any() bool { return f.narrow() || f.frontend != "" || f.pr
 func (f *filterFlags) query(cmd *cobra.Command, now time.Time) (url.Values, error) {
 	q := url.Values{}
 	for _, p := range []struct{ flag, name, value string }{
-		{"frontend", "frontend", f.frontend}, {"provider", "provider", f.provider}, {"subject", "subject", f.subject}, {"sid", "sid", f.sid},
-		{"older-than", "created_before", f.older}, {"idle-for", "idle_since", f.idle},
+		{"frontend", "frontend", f.frontend},
+		{"provider", "provider", f.provider},
+		{"subject", "subject", f.subject},
+		{"sid", "sid", f.sid},
+		{"older-than", "created_before", f.older},
+		{"idle-for", "idle_since", f.idle},
 	} {
 		if !cmd.Flags().Changed(p.flag) {
 			continue
