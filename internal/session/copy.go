@@ -32,7 +32,7 @@ type CopyCount struct {
 	New, Updated, Same int // sessions
 	Ended              int // sessions that a copy before had brought, and that ended in From meanwhile
 	Marks              int
-	Newer              int // To has changed them itself
+	Newer              int // To has changed them itself, or has them from a later state of From
 	Unreadable         int // of no frontend that is configured, or under a key that is not in the ring
 }
 
@@ -181,6 +181,8 @@ func (r *copyRun) one(ctx context.Context, rec store.Record) (*int, error) {
 	switch {
 	case untouched(there, theirs) && *theirs.Copied == *ours.Copied && there.Head.Subject == out.Head.Subject && r.Ring.Current(theirs.Key):
 		return &r.count.Same, nil
+	case untouched(there, theirs) && theirs.Copied.Version > rec.Version: // From is an older state of itself
+		return &r.count.Newer, nil
 	case untouched(there, theirs):
 		out.Version = there.Version
 		return r.save(ctx, out, &r.count.Updated)
