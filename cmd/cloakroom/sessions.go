@@ -258,9 +258,19 @@ func showOne(out io.Writer, raw json.RawMessage) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"id", s.ID}, {"frontend", s.Frontend}, {"provider", s.Provider}, {"subject", s.Subject}, {"sid", s.SID}, {"name", s.Name},
-		{"method", s.Method}, {"created", s.CreatedAt.UTC().Format(time.RFC3339)}, {"last active", s.LastActive.UTC().Format(time.RFC3339)},
-		{"expires", s.ExpiresAt.UTC().Format(time.RFC3339)}, {"device", s.Device}, {"address", s.Address}, {"user", string(user)},
+		{"id", s.ID},
+		{"frontend", s.Frontend},
+		{"provider", s.Provider},
+		{"subject", s.Subject},
+		{"sid", s.SID},
+		{"name", s.Name},
+		{"method", s.Method},
+		{"created", s.CreatedAt.UTC().Format(time.RFC3339)},
+		{"last active", s.LastActive.UTC().Format(time.RFC3339)},
+		{"expires", s.ExpiresAt.UTC().Format(time.RFC3339)},
+		{"device", s.Device},
+		{"address", s.Address},
+		{"user", string(user)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", line[0], plain(line[1]))
