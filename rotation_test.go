@@ -277,6 +277,90 @@ func TestKeysRotateUnderLoad(t *testing.T) {
 	}
 }
 
+// A replica that a new key has not reached says so, answers 503 to sessions under it, and ends none of them.
+func TestAReplicaWithoutTheNewKey(t *testing.T) {
+	f := newFleet(t)
+	older, newer := config.NewKey(), config.NewKey()
+	f.roll(0, newer, older)
+	f.until(func() bool {
+		_, body := f.operate(0, "GET", "/api/keys")
+		return len(body["replicas"].([]any)) == 1
+	})
+	f.roll(1, older)
+	f.until(func() bool {
+		_, body := f.operate(1, "GET", "/readyz")
+		return body["status"] == "degraded" && strings.Contains(fmt.Sprint(body["keys"]), keyNames(t, newer)[0])
+	})
+	p := f.pinned(0)
+	p.login()
+	for range 2 {
+		p.slot.Store(1)
+		if a := p.fetch("GET", "/api/x"); a.StatusCode != 503 || a.code(t) != "store_unavailable" || p.ticket() == "" {
+			t.Errorf("without the key: %d %s", a.StatusCode, a.body)
+		}
+		p.slot.Store(0)
+		if a := p.fetch("GET", "/api/x"); a.StatusCode != 200 {
+			t.Errorf("with the key: %d %s", a.StatusCode, a.body)
+		}
+	}
+	if n := strings.Count(f.log.String(), "key_missing"); n != 1 {
+		t.Errorf("the operator was told %d times", n)
+	}
+	f.roll(1, older, newer)
+	p.slot.Store(1)
+	if a := p.fetch("GET", "/api/x"); a.StatusCode != 200 {
+		t.Errorf("once the key is there: %d %s", a.StatusCode, a.body)
+	}
+}
+
+// Nobody has to ask for it: a process whose ring has an older key looks through the store by itself.
+func TestSessionsAreRewrappedInTheBackground(t *testing.T) {
+	f := newFleet(t)
+	older, newer := config.NewKey(), config.NewKey()
+	for at := range f.slots {
+		f.roll(at, older)
+	}
+	f.op.with(func() { f.op.life = time.Hour }) // no refresh rewraps it
+	p := f.pinned(0)
+	p.login()
+	for at := range f.slots { // both at once: no rolling deployment, so that they agree from the start
+		s := f.slots[at]
+		if err := s.h.Shutdown(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := range f.slots {
+		f.roll(at, newer, older)
+	}
+	f.until(func() bool { return strings.Contains(f.log.String(), "keys_rewrapped") })
+	f.namesNothing(older, keyNames(t, older)[0])
+	if a := p.fetch("GET", "/api/x"); a.StatusCode != 200 {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+}
+
+func TestAdminOfAnEmbedder(t *testing.T) {
+	r := newRig(t, nil)
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/api/sessions": 403, "/api/keys": 403, "/none": 404} {
+		rec := httptest.NewRecorder()
+		r.h.Admin().ServeHTTP(rec, httptest.NewRequest("GET", "http://127.0.0.1"+path, nil))
+		if rec.Code != want {
+			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
+// until waits for what it is to see.
+func (f *fleet) until(seen func() bool) {
+	f.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !seen(); {
+		if time.Now().After(deadline) {
+			f.t.Fatalf("it did not come to be:\n%s", f.log)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
 func keyNames(t *testing.T, keys ...config.Secret) []string {
 	t.Helper()
 	var raw [][]byte

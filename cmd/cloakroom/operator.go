@@ -92,11 +92,11 @@ func tokenPath(cfg config.Config, file string) string {
 }
 
 func readToken(path string) (config.Secret, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	file, err := os.Open(path)
 	if err != nil {
 		return config.Secret{}, fmt.Errorf("the admin listener's token: %w; a server that has none in its configuration makes the file when it starts", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	data, err := io.ReadAll(io.LimitReader(file, 4<<10))
 	if err != nil {
 		return config.Secret{}, fmt.Errorf("the admin listener's token: %w", err)
@@ -131,8 +131,7 @@ func (o *operator) ask(ctx context.Context, method, path string, query url.Value
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // without the query
 		}
 		return fmt.Errorf("the admin listener at %s does not answer: %w", o.base, err)

@@ -69,8 +69,12 @@ func (f *filterFlags) any() bool { return f.narrow() || f.frontend != "" || f.pr
 func (f *filterFlags) query(cmd *cobra.Command, now time.Time) (url.Values, error) {
 	q := url.Values{}
 	for _, p := range []struct{ flag, name, value string }{
-		{"frontend", "frontend", f.frontend}, {"provider", "provider", f.provider}, {"subject", "subject", f.subject}, {"sid", "sid", f.sid},
-		{"older-than", "created_before", f.older}, {"idle-for", "idle_since", f.idle},
+		{"frontend", "frontend", f.frontend},
+		{"provider", "provider", f.provider},
+		{"subject", "subject", f.subject},
+		{"sid", "sid", f.sid},
+		{"older-than", "created_before", f.older},
+		{"idle-for", "idle_since", f.idle},
 	} {
 		if !cmd.Flags().Changed(p.flag) {
 			continue
@@ -254,9 +258,19 @@ func showOne(out io.Writer, raw json.RawMessage) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, line := range [][2]string{
-		{"id", s.ID}, {"frontend", s.Frontend}, {"provider", s.Provider}, {"subject", s.Subject}, {"sid", s.SID}, {"name", s.Name},
-		{"method", s.Method}, {"created", s.CreatedAt.UTC().Format(time.RFC3339)}, {"last active", s.LastActive.UTC().Format(time.RFC3339)},
-		{"expires", s.ExpiresAt.UTC().Format(time.RFC3339)}, {"device", s.Device}, {"address", s.Address}, {"user", string(user)},
+		{"id", s.ID},
+		{"frontend", s.Frontend},
+		{"provider", s.Provider},
+		{"subject", s.Subject},
+		{"sid", s.SID},
+		{"name", s.Name},
+		{"method", s.Method},
+		{"created", s.CreatedAt.UTC().Format(time.RFC3339)},
+		{"last active", s.LastActive.UTC().Format(time.RFC3339)},
+		{"expires", s.ExpiresAt.UTC().Format(time.RFC3339)},
+		{"device", s.Device},
+		{"address", s.Address},
+		{"user", string(user)},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", line[0], plain(line[1]))

@@ -32,7 +32,7 @@ type CopyCount struct {
 	New, Updated, Same int // sessions
 	Ended              int // sessions that a copy before had brought, and that ended in From meanwhile
 	Marks              int
-	Newer              int // To has changed them itself
+	Newer              int // To has changed them itself, or has them from a later state of From
 	Unreadable         int // of no frontend that is configured, or under a key that is not in the ring
 }
 
@@ -165,8 +165,8 @@ func (r *copyRun) one(ctx context.Context, rec store.Record) (*int, error) {
 	case len(rec.Blob) > 0 && rec.Blob[0] == 0:
 		return r.mark(ctx, rec)
 	}
-	out, err := r.rewrap(rec)
-	if err != nil {
+	out, ours, ok := r.rewrap(rec)
+	if !ok {
 		return &r.count.Unreadable, nil
 	}
 	there, err := r.To.Load(ctx, rec.ID)
@@ -177,16 +177,12 @@ func (r *copyRun) one(ctx context.Context, rec store.Record) (*int, error) {
 	case err != nil:
 		return nil, &Unavailable{Err: err}
 	}
-	ours, err := envelopeOf(out)
-	if err != nil {
-		return nil, err
-	}
-	theirs, err := envelopeOf(there)
+	theirs := readable(there)
 	switch {
-	case err != nil:
-		return &r.count.Newer, nil
 	case untouched(there, theirs) && *theirs.Copied == *ours.Copied && there.Head.Subject == out.Head.Subject && r.Ring.Current(theirs.Key):
 		return &r.count.Same, nil
+	case untouched(there, theirs) && theirs.Copied.Version > rec.Version: // From is an older state of itself
+		return &r.count.Newer, nil
 	case untouched(there, theirs):
 		out.Version = there.Version
 		return r.save(ctx, out, &r.count.Updated)
@@ -194,6 +190,15 @@ func (r *copyRun) one(ctx context.Context, rec store.Record) (*int, error) {
 		return &r.count.Same, nil
 	}
 	return &r.count.Newer, nil
+}
+
+// readable is a record's envelope, an empty one where it cannot be read: whoever wrote that knows better.
+func readable(rec store.Record) envelope {
+	env, err := envelopeOf(rec)
+	if err != nil {
+		return envelope{}
+	}
+	return env
 }
 
 // untouched reports whether a record is as a copy left it.
@@ -228,25 +233,19 @@ func (r *copyRun) mark(ctx context.Context, rec store.Record) (*int, error) {
 }
 
 // rewrap is a session's record as it is to be in To. Which frontend's it is only shows by what opens it.
-func (r *copyRun) rewrap(rec store.Record) (store.Record, error) {
+func (r *copyRun) rewrap(rec store.Record) (store.Record, envelope, bool) {
 	for _, m := range r.managers {
 		out, _, err := m.Rewrap(rec)
 		if err != nil {
 			continue
 		}
-		env, err := envelopeOf(out)
-		if err != nil {
-			return rec, err
-		}
+		env := readable(out)
 		env.Copied = &copied{Version: rec.Version, Active: rec.Head.LastActive.UnixMilli()}
 		body, err := cbor.Marshal(env)
-		if err != nil {
-			return rec, fmt.Errorf("encoding a record: %w", err)
-		}
 		out.Blob = append([]byte{envelopeVersion}, body...)
-		return out, nil
+		return out, env, err == nil
 	}
-	return rec, ErrNotOurs
+	return rec, envelope{}, false
 }
 
 // endGone ends in To what a copy before has brought and what is not in From any more: it ended there meanwhile.

@@ -147,6 +147,28 @@ func TestCopyRefusesAStoreThatIsAhead(t *testing.T) {
 	}
 }
 
+// An older state of the store, as from a backup, is not copied over what a newer one brought.
+func TestCopyRefusesAnOlderState(t *testing.T) {
+	m := newMove(t)
+	ticket := m.enter()
+	backup := memstore.New()
+	rec, err := m.from.Load(t.Context(), ticket.idOf(m.Frontend))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := rec
+	old.Version = 0
+	if _, err := backup.Save(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.from.Save(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	m.run(CopyCount{New: 1}, nil)
+	m.copy.From = backup
+	m.run(CopyCount{Newer: 1}, ErrCopyNewer)
+}
+
 func TestCopyEndsNothingThatIsInUse(t *testing.T) {
 	m := newMove(t)
 	ticket := m.enter()

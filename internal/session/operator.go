@@ -111,7 +111,7 @@ func (o *Operator) List(ctx context.Context, f Filter, after string, limit int) 
 	if err != nil {
 		return nil, "", err
 	}
-	place, err := o.placeIn(after)
+	place, err := o.placeIn(f, after)
 	if err != nil {
 		return nil, "", err
 	}
@@ -127,25 +127,27 @@ func (o *Operator) List(ctx context.Context, f Filter, after string, limit int) 
 			break
 		}
 	}
-	return list, o.cursor(place), nil
+	return list, o.cursor(f, place), nil
 }
 
-// cursor is a place as callers see it. It is signed, so that no foreign bytes come to a store.
-func (o *Operator) cursor(place string) string {
+// cursor is a place as callers see it. It is signed with its filter, so that neither foreign bytes nor another query's
+// place come to a store.
+func (o *Operator) cursor(f Filter, place string) string {
 	if place == "" {
 		return ""
 	}
-	return o.Managers[0].Ring.Index("cursor", place) + "." + base64.RawURLEncoding.EncodeToString([]byte(place))
+	return o.Managers[0].Ring.Index("cursor", f.Frontend, f.Provider, f.Subject, f.SID, place) + "." + base64.RawURLEncoding.EncodeToString([]byte(place))
 }
 
 // placeIn is the place of a cursor that any replica made.
-func (o *Operator) placeIn(cursor string) (string, error) {
+func (o *Operator) placeIn(f Filter, cursor string) (string, error) {
 	if cursor == "" {
 		return "", nil
 	}
 	index, text, _ := strings.Cut(cursor, ".")
 	place, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil || !slices.Contains(o.Managers[0].Ring.Indexes("cursor", string(place)), index) {
+	signed := o.Managers[0].Ring.Indexes("cursor", f.Frontend, f.Provider, f.Subject, f.SID, string(place))
+	if err != nil || !slices.Contains(signed, index) {
 		return "", ErrCursor
 	}
 	return string(place), nil
@@ -158,7 +160,7 @@ func (o *Operator) look(ctx context.Context, f Filter, managers []*Manager, afte
 	if number, inner, ok := strings.Cut(after, "/"); ok {
 		var err error
 		if at, err = strconv.Atoi(number); err != nil || at < 0 || at >= len(managers) {
-			return nil, "", ErrCursor // of another filter
+			return nil, "", ErrCursor // of another configuration
 		}
 		place = inner
 	}

@@ -128,6 +128,9 @@ func TestOperatorListsOverAllFrontends(t *testing.T) {
 	if err != nil || next == "" {
 		t.Fatal(next, err)
 	}
+	if _, _, err := o.List(t.Context(), Filter{Provider: "main", Subject: "alice"}, next, 1); !errors.Is(err, ErrCursor) {
+		t.Errorf("a place of another query: %v", err)
+	}
 	for _, bad := range []string{"x", "0/", next[:len(next)-2], "A" + next} {
 		if _, _, err := o.List(t.Context(), Filter{}, bad, 1); !errors.Is(err, ErrCursor) {
 			t.Errorf("cursor %q: %v", bad, err)
