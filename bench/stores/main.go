@@ -170,10 +170,12 @@ func heap() int64 {
 	runtime.GC()
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
-	return int64(s.HeapAlloc)
+	return int64(s.HeapAlloc) //nolint:gosec // no machine has as much
 }
 
-func say(what, format string, args ...any) { fmt.Printf("| %s | %s |\n", what, fmt.Sprintf(format, args...)) }
+func say(what, format string, args ...any) {
+	fmt.Printf("| %s | %s |\n", what, fmt.Sprintf(format, args...))
+}
 
 func run(ctx context.Context, kind string, n int) error {
 	b := &bench{}

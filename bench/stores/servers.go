@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -58,10 +59,13 @@ func (p *place) initPostgres() error {
 		if err != nil {
 			return err
 		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
+		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
 		p.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(p.dir, uid, gid); err != nil {
+		if err := os.Chown(p.dir, int(p.as.Uid), int(p.as.Gid)); err != nil {
 			return err
 		}
 	}
@@ -154,7 +158,7 @@ func (p *place) memory() (total int64) {
 	pids := []int{p.server.Process.Pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
-		raw, err := os.ReadFile(file) //nolint:gosec // of /proc
+		raw, err := os.ReadFile(file)
 		if err != nil {
 			continue
 		}
@@ -172,7 +176,7 @@ func (p *place) memory() (total int64) {
 
 // field reads a number of kilobytes from a file of /proc.
 func field(file, name string) int64 {
-	raw, _ := os.ReadFile(file) //nolint:gosec // of /proc
+	raw, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(raw)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
 			n, _ := strconv.ParseInt(f[1], 10, 64)

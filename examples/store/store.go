@@ -41,7 +41,7 @@ type line struct {
 // Open opens the file, or makes it, and reads what was written before. A last line that is cut off, by a crash in the
 // middle of a write, was never acknowledged and is left out.
 func Open(path string) (*Log, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the caller names the path
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
