@@ -173,7 +173,7 @@ func heap() int64 {
 	return int64(s.HeapAlloc) //nolint:gosec // no machine has as much
 }
 
-func say(what, format string, args ...any) {
+func sayf(what, format string, args ...any) {
 	fmt.Printf("| %s | %s |\n", what, fmt.Sprintf(format, args...))
 }
 
@@ -212,12 +212,12 @@ func (b *bench) rest(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	say("made per second", "%.0f", float64(n)/time.Since(began).Seconds())
-	say("bytes on disk per session", "%d", (b.place.size()-empty)/int64(n))
+	sayf("made per second", "%.0f", float64(n)/time.Since(began).Seconds())
+	sayf("bytes on disk per session", "%d", (b.place.size()-empty)/int64(n))
 	if b.place.command != nil {
-		say("bytes of the server's memory per session", "%d", (b.place.memory()-before)/int64(n))
+		sayf("bytes of the server's memory per session", "%d", (b.place.memory()-before)/int64(n))
 	} else {
-		say("bytes of this process's own memory per session (without the file's pages)", "%d", heap()/int64(n))
+		sayf("bytes of this process's own memory per session (without the file's pages)", "%d", heap()/int64(n))
 	}
 	if err := m.Close(ctx); err != nil {
 		return err
@@ -230,7 +230,7 @@ func (b *bench) rest(ctx context.Context, n int) error {
 	if b.st, err = b.place.start(ctx); err != nil {
 		return err
 	}
-	say("started again in", "%v", time.Since(began).Round(time.Millisecond))
+	sayf("started again in", "%v", time.Since(began).Round(time.Millisecond))
 	return b.found(ctx, tickets)
 }
 
@@ -245,8 +245,8 @@ func (b *bench) found(ctx context.Context, tickets []session.Ticket) error {
 	if err != nil {
 		return err
 	}
-	say("found cold, p50 / p99", "%v / %v", quantile(cold, 0.5).Round(time.Microsecond), quantile(cold, 0.99).Round(time.Microsecond))
-	say("bytes of memory per cached session", "%d", (heap()-empty)/int64(len(tickets)))
+	sayf("found cold, p50 / p99", "%v / %v", quantile(cold, 0.5).Round(time.Microsecond), quantile(cold, 0.99).Round(time.Microsecond))
+	sayf("bytes of memory per cached session", "%d", (heap()-empty)/int64(len(tickets)))
 	cached, err := lookups(ctx, m, tickets, nil)
 	if err != nil {
 		return err
@@ -255,7 +255,7 @@ func (b *bench) found(ctx context.Context, tickets []session.Ticket) error {
 	if b.place.command != nil {
 		what = "found again without a feed, p50 / p99"
 	}
-	say(what, "%v / %v", quantile(cached, 0.5), quantile(cached, 0.99))
+	sayf(what, "%v / %v", quantile(cached, 0.5), quantile(cached, 0.99))
 	return m.Close(ctx)
 }
 
@@ -274,7 +274,7 @@ func (b *bench) ofOne(ctx context.Context, _ int) error {
 	if err != nil {
 		return err
 	}
-	say(fmt.Sprintf("%d sessions of one person: the first page of 100", ofOne), "%v", time.Since(began).Round(time.Microsecond))
+	sayf(fmt.Sprintf("%d sessions of one person: the first page of 100", ofOne), "%v", time.Since(began).Round(time.Microsecond))
 	total := 100
 	for next != "" {
 		var page []session.Entry
@@ -286,12 +286,12 @@ func (b *bench) ofOne(ctx context.Context, _ int) error {
 	if total != ofOne {
 		return fmt.Errorf("listed %d of %d", total, ofOne)
 	}
-	say("all pages", "%v", time.Since(began).Round(time.Millisecond))
+	sayf("all pages", "%v", time.Since(began).Round(time.Millisecond))
 	began = time.Now()
 	if total, err = m.EndAll(ctx, who, "", session.ReasonUser); err != nil || total != ofOne {
 		return fmt.Errorf("ended %d of %d: %w", total, ofOne, err)
 	}
-	say("end all", "%v", time.Since(began).Round(time.Millisecond))
+	sayf("end all", "%v", time.Since(began).Round(time.Millisecond))
 	return m.Close(ctx)
 }
 
@@ -299,7 +299,7 @@ func (b *bench) ofOne(ctx context.Context, _ int) error {
 func (b *bench) pruned(ctx context.Context, n int) error {
 	pruner, ok := b.st.(store.Pruner)
 	if !ok {
-		say(fmt.Sprintf("%d are over", shortLife), "the server forgets them by itself")
+		sayf(fmt.Sprintf("%d are over", shortLife), "the server forgets them by itself")
 		return nil
 	}
 	brief, err := b.manager(time.Second, 1<<20)
@@ -340,9 +340,9 @@ func (b *bench) pruned(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	say(fmt.Sprintf("%d that are over removed in", total), "%v", took.Round(time.Millisecond))
-	say("a lookup meanwhile, p99 / longest", "%v / %v", quantile(meanwhile, 0.99).Round(time.Microsecond), quantile(meanwhile, 1).Round(time.Microsecond))
-	say("and before, p99 / longest", "%v / %v", quantile(before, 0.99).Round(time.Microsecond), quantile(before, 1).Round(time.Microsecond))
+	sayf(fmt.Sprintf("%d that are over removed in", total), "%v", took.Round(time.Millisecond))
+	sayf("a lookup meanwhile, p99 / longest", "%v / %v", quantile(meanwhile, 0.99).Round(time.Microsecond), quantile(meanwhile, 1).Round(time.Microsecond))
+	sayf("and before, p99 / longest", "%v / %v", quantile(before, 0.99).Round(time.Microsecond), quantile(before, 1).Round(time.Microsecond))
 	return m.Close(ctx)
 }
 
