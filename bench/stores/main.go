@@ -25,8 +25,9 @@ import (
 	"github.com/cloakroom/cloakroom/store"
 )
 
+var writers = 64
+
 const (
-	writers   = 64
 	sample    = 2000    // tickets that are kept, for lookups
 	ofOne     = 10_000  // sessions of one person
 	shortLife = 100_000 // sessions that end at once, to be pruned
@@ -35,6 +36,7 @@ const (
 func main() {
 	kind := flag.String("store", "file", "file, redis or postgres")
 	n := flag.Int("sessions", 100_000, "how many")
+	flag.IntVar(&writers, "writers", writers, "how many make sessions at the same time")
 	flag.Parse()
 	if err := run(context.Background(), *kind, *n); err != nil {
 		fmt.Fprintln(os.Stderr, "stores:", err)
@@ -191,7 +193,7 @@ func run(ctx context.Context, kind string, n int) error {
 	if b.ring, err = seal.NewRing(make([]byte, 32)); err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %d sessions |\n|---|---:|\n", kind, n)
+	fmt.Printf("| %s | %d sessions, %d writers |\n|---|---:|\n", kind, n, writers)
 	for _, part := range []func(context.Context, int) error{b.rest, b.ofOne, b.pruned} {
 		if err := part(ctx, n); err != nil {
 			return err

@@ -23,11 +23,12 @@ type Feed struct {
 	grace  time.Duration
 	events event.Sink
 
-	base    time.Time    // what the times below count from, on the monotonic clock
-	proved  atomic.Int64 // every change before was delivered, nanoseconds since base
-	failed  atomic.Int64 // when the store last failed to answer, nanoseconds since base
-	offset  atomic.Int64 // the store's clock less ours, nanoseconds
-	always  bool         // this process has the store to itself
+	clock   func() time.Time // of this process, which may be wrong
+	base    time.Time        // what the times below count from, on the monotonic clock
+	proved  atomic.Int64     // every change before was delivered, nanoseconds since base
+	failed  atomic.Int64     // when the store last failed to answer, nanoseconds since base
+	offset  atomic.Int64     // the store's clock less ours, nanoseconds
+	always  bool             // this process has the store to itself
 	journal journal
 
 	mu        sync.Mutex
@@ -51,7 +52,7 @@ const (
 
 // NewFeed makes the feed of a store. grace is how long cached sessions are served while the store cannot be reached.
 func NewFeed(st store.Store, cache *Cache, grace time.Duration, events event.Sink) *Feed {
-	f := &Feed{store: st, cache: cache, grace: grace, events: events, base: time.Now()}
+	f := &Feed{store: st, cache: cache, grace: grace, events: events, clock: time.Now, base: time.Now()}
 	_, f.always = st.(store.Exclusive)
 	f.proved.Store(math.MinInt64 / 2)
 	f.failed.Store(math.MinInt64 / 2)
@@ -104,7 +105,9 @@ func (f *Feed) join(m *Manager) {
 }
 
 // alive notes the newest proof.
-func (f *Feed) alive(since time.Time) { advance(&f.proved, int64(since.Sub(f.base))) }
+func (f *Feed) alive(since time.Time) {
+	advance(&f.proved, int64(f.clock().Add(-time.Since(since)).Sub(f.base)))
+}
 
 // trusted reports whether what is cached is as good as the store. now has the monotonic reading.
 func (f *Feed) trusted(now time.Time) bool {
@@ -119,7 +122,7 @@ func (f *Feed) graced(now time.Time) bool {
 // answered notes whether the store answered.
 func (f *Feed) answered(err error) {
 	if err != nil {
-		advance(&f.failed, int64(time.Since(f.base)))
+		advance(&f.failed, int64(f.clock().Sub(f.base)))
 	} else if f.failed.Load() > 0 {
 		f.failed.Store(math.MinInt64 / 2)
 	}
@@ -164,12 +167,12 @@ func (f *Feed) tellTime(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, clockTime)
 	defer cancel()
-	asked := time.Now()
+	asked := f.clock()
 	there, err := c.Now(ctx)
 	if err != nil {
 		return
 	}
-	round := time.Since(asked)
+	round := f.clock().Sub(asked)
 	f.offset.Store(int64(there.Sub(asked.Round(0).Add(round / 2))))
 }
 

@@ -101,7 +101,7 @@ func (m *Manager) Close(ctx context.Context) error {
 func (m *Manager) Now() time.Time { return m.now() }
 
 // now is the time by which ends are judged: the store's, where it has a clock.
-func (m *Manager) now() time.Time { return m.here(time.Now()) }
+func (m *Manager) now() time.Time { return m.here(m.Feed.clock()) }
 
 // here is a time of this process's clock in the store's.
 func (m *Manager) here(t time.Time) time.Time {
@@ -113,7 +113,7 @@ func (m *Manager) here(t time.Time) time.Time {
 
 // when is the time of an event for the rules of refreshing.
 func (m *Manager) when() when {
-	now := time.Now()
+	now := m.Feed.clock()
 	return when{now: m.here(now), mono: now.Sub(m.Feed.base), jitter: mathrand.Float64()} //nolint:gosec // jitter is no secret
 }
 
@@ -123,7 +123,7 @@ const graceLoad = 500 * time.Millisecond
 // Lookup returns the session that the ticket opens. ErrEnded: there is none. *Unavailable: it cannot be told.
 // For a cached session it takes no lock that sessions share, allocates nothing and asks no store.
 func (m *Manager) Lookup(ctx context.Context, t Ticket) (*Live, error) {
-	id, now := t.idOf(m.Frontend), time.Now()
+	id, now := t.idOf(m.Frontend), m.Feed.clock()
 	cached, ok := m.Cache.get(id)
 	usable := ok && !cached.over.Load() && cached.overAt(cached.view.Load(), m.here(now)) == ""
 	if usable && m.Feed.trusted(now) {

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"time"
-
 	"github.com/cloakroom/cloakroom/store"
 )
 
@@ -15,7 +13,7 @@ const (
 
 // Standing says how the feed stands.
 func (f *Feed) Standing() string {
-	if f.trusted(time.Now()) {
+	if f.trusted(f.clock()) {
 		return FeedStands
 	}
 	if _, ok := f.store.(store.Watcher); ok {

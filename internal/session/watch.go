@@ -58,7 +58,7 @@ func (m *Manager) watchman() {
 // lookAfter reads those sessions again whose time is over, and those of which the feed may not have told. A doubt is
 // over when the store was asked while the feed stood.
 func (m *Manager) lookAfter(ctx context.Context) {
-	trusted, now := m.Feed.trusted(time.Now()), m.now()
+	trusted, now := m.Feed.trusted(m.Feed.clock()), m.now()
 	var due []*Live
 	m.mu.Lock()
 	for l, w := range m.watching {
