@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/oidc"
@@ -79,6 +80,7 @@ func TestClocksApart(t *testing.T) {
 		time.Sleep(9*time.Minute + 30*time.Second)
 		wantLive(t, slow, ticket, "before the end")
 		time.Sleep(2 * time.Minute)
+		synctest.Wait()
 		wantEnded(t, slow, ticket, "idle")
 		wantEnded(t, fast, ticket, "idle")
 	})
