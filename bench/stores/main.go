@@ -13,10 +13,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cloakroom/cloakroom/internal/oidc"
@@ -38,7 +40,10 @@ func main() {
 	n := flag.Int("sessions", 100_000, "how many")
 	flag.IntVar(&writers, "writers", writers, "how many make sessions at the same time")
 	flag.Parse()
-	if err := run(context.Background(), *kind, *n); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // so that its server ends with it
+	err := run(ctx, *kind, *n)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "stores:", err)
 		os.Exit(1)
 	}
