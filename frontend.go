@@ -67,7 +67,7 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 			return nil, fmt.Errorf("provider %s: %w", p.Name, err)
 		}
 		f.providers[p.Name] = client
-		policies[p.Name] = session.ProviderPolicy{Provider: client, Reuse: reuse, ClientID: p.ClientID}
+		policies[p.Name] = session.ProviderPolicy{Provider: client, Reuse: reuse, Rate: p.RefreshRate, ClientID: p.ClientID}
 		ordered = append(ordered, login.Provider{Config: p, Client: client})
 	}
 	f.sessions, err = session.NewManager(session.Options{

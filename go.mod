@@ -1,6 +1,6 @@
 module github.com/cloakroom/cloakroom
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/fxamacker/cbor/v2 v2.10.0
@@ -15,6 +15,7 @@ require (
 	github.com/spf13/cobra v1.10.2
 	go.etcd.io/bbolt v1.5.0
 	golang.org/x/text v0.41.0
+	golang.org/x/time v0.16.0
 	pgregory.net/rapid v1.3.0
 )
 

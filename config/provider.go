@@ -76,12 +76,25 @@ type Provider struct {
 	// `unknown` = like `none` as soon as the client was seen to rotate. Too generous a value makes the provider end
 	// sessions, too strict a one makes a lost answer end them.
 	//
-	// Default: `unknown`
+	// Default: as the profile's provider comes: `30s` for `okta`, `harmless` for `entra`, else `unknown`
 	RefreshReuse string `yaml:"refresh_reuse"`
+
+	// How many token requests each process sends to this provider for refreshing in a time, at most; so many may also be
+	// under way at once. Sessions whose token is over go first. Too many, and a provider that comes back after a
+	// failure is asked for everybody's token at once; too few, and requests wait for their turn, up to 30 seconds, then
+	// get 503 with `Retry-After`. 60,000 active sessions with tokens of five minutes need 200 a second.
+	//
+	// Default: `200/1s`
+	RefreshRate Rate `yaml:"refresh_rate"`
 }
 
 // HasRedirectLogin reports whether users may log in at the provider's hosted page.
 func (p Provider) HasRedirectLogin() bool { return p.RedirectLogin == nil || *p.RedirectLogin }
+
+// reuseOf is what providers do, as they come, with a refresh token that is presented a second time. Okta's tokens are
+// persistent, or rotated with 30 seconds of grace; Entra ID does not revoke the old one. Auth0, Cognito and Keycloak
+// rotate or not by a setting that cannot be seen from outside.
+var reuseOf = map[string]string{"okta": "30s", "entra": "harmless"}
 
 const maxReuse = 10 * time.Minute
 
@@ -90,7 +103,9 @@ func (p Provider) withDefaults(single bool) Provider {
 		orDefault(&p.Name, "main")
 	}
 	orDefault(&p.Profile, "generic")
+	orDefault(&p.RefreshReuse, reuseOf[p.Profile])
 	orDefault(&p.RefreshReuse, "unknown")
+	orDefault(&p.RefreshRate, Rate{Burst: 200, Per: time.Second})
 	p.RedirectLogin = clonePointer(p.RedirectLogin)
 	p.Scopes = slices.Clone(p.Scopes)
 	if p.Scopes == nil {

@@ -49,6 +49,8 @@ const (
 	UserEnd         = "user_end" // a person ended other sessions of theirs: Session is the one that asked, Detail says which
 	RefreshRejected = "refresh_rejected"
 	RefreshLost     = "refresh_lost"
+	ProviderIll     = "provider_ill"  // its answers failed in a row, or it asked for time: it is left alone for a while
+	ProviderWell    = "provider_well" // and it answers again
 	CrossOrigin     = "cross_origin"
 	DuplicateCookie = "duplicate_cookie"
 	CookieDropped   = "cookie_dropped" // an upstream tried to set one of our cookies

@@ -62,7 +62,7 @@ func (p *Provider) refusal(act string, a answer, o object) *Error {
 	}
 	e.Kind = kindOf(e)
 	if r, ok := p.profile.ruleFor(e); ok {
-		e.Kind, e.Reason = r.kind, r.reason
+		e.Kind, e.Reason, e.Meaning = r.kind, r.reason, r.meaning
 	}
 	if a.status == http.StatusTooManyRequests {
 		e.Kind = Transient

@@ -21,6 +21,19 @@ const (
 	ReasonUnavailable        Reason = "unavailable"
 )
 
+// Meaning is what a provider's words at a refused refresh mean, for the operator.
+type Meaning string
+
+// Meanings. "" = the provider does not say.
+const (
+	MeaningExpired     Meaning = "expired"      // its time is over, or it was not used for too long
+	MeaningRevoked     Meaning = "revoked"      // somebody took it back: the person, an operator, a changed password
+	MeaningReused      Meaning = "reused"       // it had been presented before: two clients have it
+	MeaningSessionOver Meaning = "session_over" // the provider's own session has ended
+	MeaningBlocked     Meaning = "user_blocked"
+	MeaningUnknown     Meaning = "unknown_token" // any of these, or never issued
+)
+
 // profile is what is known of a kind of provider, as data. What it does not say is as the standards say.
 type profile struct {
 	// audience is the parameter that selects the API: resource (RFC 8707) unless said otherwise.
@@ -51,6 +64,7 @@ type rule struct {
 	words   string // in the description; only where the provider says it in no better way
 	kind    Kind
 	reason  Reason
+	meaning Meaning
 }
 
 func (r rule) fits(e *Error) bool {
@@ -91,7 +105,8 @@ var profiles = map[string]profile{
 var auth0Rules = []rule{
 	{status: http.StatusUnauthorized, codes: []string{"access_denied"}, kind: Misconfigured, reason: ReasonConfig}, // a wrong client secret
 	{act: actRefresh, codes: []string{"access_denied"}, kind: Definitive},                                          // an Action said no
-	{act: actRefresh, codes: []string{"unauthorized", "blocked_user"}, words: "blocked", kind: Definitive},
+	{act: actRefresh, codes: []string{"unauthorized", "blocked_user"}, words: "blocked", kind: Definitive, meaning: MeaningBlocked},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Unknown or invalid", kind: Definitive, meaning: MeaningUnknown},
 	{act: actPassword, codes: []string{"access_denied"}, kind: Definitive, reason: ReasonAccessDenied},
 	{act: actPassword, codes: []string{"invalid_user_password"}, kind: Definitive, reason: ReasonInvalidCredentials},
 	{act: actPassword, codes: []string{"unauthorized", "blocked_user"}, kind: Definitive, reason: ReasonAccountBlocked},
@@ -105,12 +120,21 @@ var auth0Rules = []rule{
 // password is looked at, so it stays "wrong".
 var keycloakRules = []rule{
 	{act: actPassword, codes: []string{"invalid_grant"}, words: "not fully set up", kind: StepUp, reason: ReasonStepUp},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "reuse exceeded", kind: Definitive, meaning: MeaningReused},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Stale token", kind: Definitive, meaning: MeaningReused},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Session not active", kind: Definitive, meaning: MeaningSessionOver},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "have required client", kind: Definitive, meaning: MeaningSessionOver},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Token is not active", kind: Definitive, meaning: MeaningExpired},
+	{act: actRefresh, codes: []string{"invalid_grant"}, words: "User disabled", kind: Definitive, meaning: MeaningBlocked},
 }
 
 // Locked (50053), disabled (50057) and unknown (50034) are said before the password is looked at, so they stay "wrong".
 var entraRules = []rule{
 	{act: actPassword, numbers: []int{50055}, kind: StepUp, reason: ReasonStepUp},                         // the password has expired
 	{numbers: []int{50072, 50074, 50076, 50078, 50079, 50158, 65001}, kind: StepUp, reason: ReasonStepUp}, // a second factor, consent
+	{act: actRefresh, numbers: []int{70008, 700082}, kind: Definitive, meaning: MeaningExpired},
+	{act: actRefresh, numbers: []int{50173}, kind: Definitive, meaning: MeaningRevoked},
+	{act: actRefresh, numbers: []int{50057}, kind: Definitive, meaning: MeaningBlocked},
 }
 
 // reasonOf says what an error means for a person who logs in by form, where no rule of the profile did.

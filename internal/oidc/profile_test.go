@@ -158,26 +158,39 @@ func TestRefreshRules(t *testing.T) {
 		status  int
 		body    string
 		want    Kind
+		meaning Meaning
 	}{
-		{"auth0", 403, `{"error":"invalid_grant","error_description":"Unknown or invalid refresh token."}`, Definitive},
-		{"auth0", 401, `{"error":"access_denied"}`, Misconfigured}, // a wrong client secret must end no session
-		{"auth0", 403, `{"error":"access_denied"}`, Definitive},
-		{"auth0", 403, `{"error":"unauthorized","error_description":"user is blocked"}`, Definitive},
-		{"auth0", 401, `{"error":"unauthorized"}`, Misconfigured},
-		{"auth0", 403, `{"error":"mfa_required"}`, StepUp},
-		{"auth0", 429, `{"error":"too_many_requests"}`, Transient},
-		{"generic", 401, `{"error":"access_denied"}`, Misconfigured},
-		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Session not active"}`, Definitive},
-		{"keycloak", 401, `{"error":"unauthorized_client"}`, Misconfigured},
-		{"entra", 400, `{"error":"invalid_grant","error_codes":[700082]}`, Definitive},
-		{"entra", 400, `{"error":"invalid_grant","error_codes":[50173]}`, Definitive},
-		{"entra", 400, `{"error":"invalid_grant","error_codes":[50076]}`, StepUp},
-		{"entra", 400, `{"error":"invalid_grant","error_codes":["50076"]}`, Definitive},
+		{"auth0", 403, `{"error":"invalid_grant","error_description":"Unknown or invalid refresh token."}`, Definitive, MeaningUnknown},
+		{"auth0", 401, `{"error":"access_denied"}`, Misconfigured, ""}, // a wrong client secret must end no session
+		{"auth0", 403, `{"error":"access_denied"}`, Definitive, ""},
+		{"auth0", 403, `{"error":"unauthorized","error_description":"user is blocked"}`, Definitive, MeaningBlocked},
+		{"auth0", 401, `{"error":"unauthorized"}`, Misconfigured, ""},
+		{"auth0", 403, `{"error":"mfa_required"}`, StepUp, ""},
+		{"auth0", 429, `{"error":"too_many_requests"}`, Transient, ""},
+		{"generic", 401, `{"error":"access_denied"}`, Misconfigured, ""},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Session not active"}`, Definitive, MeaningSessionOver},
+		{"keycloak", 401, `{"error":"unauthorized_client"}`, Misconfigured, ""},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":[700082]}`, Definitive, MeaningExpired},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":[50173]}`, Definitive, MeaningRevoked},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":[50076]}`, StepUp, ""},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":["50076"]}`, Definitive, ""},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Maximum allowed refresh token reuse exceeded"}`, Definitive, MeaningReused},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Stale token"}`, Definitive, MeaningReused},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Session doesn't have required client"}`, Definitive, MeaningSessionOver},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Token is not active"}`, Definitive, MeaningExpired},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"User disabled"}`, Definitive, MeaningBlocked},
+		{"generic", 400, `{"error":"invalid_grant","error_description":"Stale token"}`, Definitive, ""},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":[70008]}`, Definitive, MeaningExpired},
+		{"entra", 400, `{"error":"invalid_grant","error_codes":[50057]}`, Definitive, MeaningBlocked},
+		{"okta", 400, `{"error":"invalid_grant","error_description":"The refresh token is invalid or expired."}`, Definitive, ""},
+		{"cognito", 400, `{"error":"invalid_grant"}`, Definitive, ""},
 	} {
 		f := newFake(t)
 		f.token(c.status, c.body)
 		_, err := f.provider(func(o *Config) { o.Profile = c.profile }).Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Expect{})
-		wantError(t, err, c.want, "")
+		if e := wantError(t, err, c.want, ""); e.Meaning != c.meaning {
+			t.Errorf("%s %s: meaning %q, want %q", c.profile, c.body, e.Meaning, c.meaning)
+		}
 	}
 }
 

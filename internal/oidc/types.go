@@ -67,11 +67,12 @@ const (
 // a token. Nothing of Description may reach a browser.
 type Error struct {
 	Kind        Kind
-	Act         string // as event.Call.Act
-	Status      int    // HTTP status, 0 = none came
-	Code        string // the OAuth error code, "" = none
-	Description string // the provider's words, cut to 200 printable characters
-	Reason      Reason // at a login by form: what it means for the person
+	Act         string  // as event.Call.Act
+	Status      int     // HTTP status, 0 = none came
+	Code        string  // the OAuth error code, "" = none
+	Description string  // the provider's words, cut to 200 printable characters
+	Reason      Reason  // at a login by form: what it means for the person
+	Meaning     Meaning // at a refused refresh: what it means for the operator
 	RetryAfter  time.Duration
 	Err         error
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/oidc"
-	"github.com/cloakroom/cloakroom/store"
 )
 
 // flightTime bounds one conversation with the provider. It is the flight's own: clients that go away cancel nothing.
@@ -18,10 +20,15 @@ const flightTime = 30 * time.Second
 type driver struct {
 	m        *Manager
 	l        *Live
-	exchange oidc.Exchange // the answer
-	refused  error         // the answer is good to save, and the session over all the same
-	loaded   *opened       // a newer token set
-	err      error         // what waiters get, nil = look again
+	circuit  *circuit
+	turn     *rate.Reservation // at the provider
+	place    bool              // one of the provider's slots is ours
+	probe    bool              // whether the provider is well again is ours to find out
+	exchange oidc.Exchange     // the answer
+	refused  error             // the answer is good to save, and the session over all the same
+	loaded   *opened           // a newer token set
+	said     *oidc.Error       // with which words the provider refused for good
+	err      error             // what waiters get, nil = look again
 	degraded bool
 	last     int // tries after the process was told to stop
 }
@@ -29,6 +36,8 @@ type driver struct {
 // do carries out one effect and returns what came of it.
 func (d *driver) do(e effect) stepEvent {
 	switch e.do {
+	case queue:
+		return d.queue(e.patience)
 	case take:
 		return d.take(e.lease)
 	case release:
@@ -38,6 +47,9 @@ func (d *driver) do(e effect) stepEvent {
 	case save:
 		return d.save()
 	case load:
+		if e.news { // another process is at it
+			d.left()
+		}
 		return d.load()
 	case adopt:
 		d.l.mu.Lock()
@@ -47,96 +59,12 @@ func (d *driver) do(e effect) stepEvent {
 		d.publish()
 	case revoke:
 		d.revoke()
+	case mark:
+		return d.mark(e.lease)
 	case end:
 		d.end(e.reason)
 	}
 	return nil
-}
-
-// take writes our lease into the record.
-func (d *driver) take(ls lease) stepEvent {
-	began := d.m.when().mono
-	version, err := d.write(ls)
-	if err != nil {
-		return d.unsaved(err)
-	}
-	return leased{when: d.m.when(), lease: ls, version: version, began: began}
-}
-
-// release writes what became of our lease.
-func (d *driver) release(ls lease) stepEvent {
-	if _, err := d.write(ls); err != nil {
-		return d.unsaved(err)
-	}
-	return released{when: d.m.when()}
-}
-
-// write saves the record that is open with another lease; all that is sealed stays as it is.
-func (d *driver) write(ls lease) (uint64, error) {
-	l, m := d.l, d.m
-	l.mu.Lock()
-	o := *l.open
-	l.mu.Unlock()
-	env, err := envelopeOf(o.record)
-	if err != nil {
-		return 0, err
-	}
-	env.Copied = nil // a server uses it now
-	if o.record.Blob, err = env.with(ls); err != nil {
-		return 0, err
-	}
-	o.record.Head.LastActive, o.lease = time.Unix(0, l.active.Load()), ls
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	if o.record.Version, err = m.Store.Save(ctx, o.record); err != nil {
-		return 0, err
-	}
-	l.mu.Lock()
-	l.open = &o
-	l.mu.Unlock()
-	return o.record.Version, nil
-}
-
-// unsaved says why a write did not succeed.
-func (d *driver) unsaved(err error) stepEvent {
-	why := unavailable
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		why = conflict
-	case errors.Is(err, store.ErrNotFound):
-		why = gone
-	}
-	return unsaved{when: d.m.when(), why: why}
-}
-
-// beat renews the lease until stop is called, so that those who wait see that somebody is at it.
-func (d *driver) beat() (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(leaseBeat)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-			}
-			d.l.mu.Lock()
-			ls := d.l.open.lease
-			d.l.mu.Unlock()
-			if _, err := d.write(ls); errors.Is(err, store.ErrConflict) && !d.still(ls) || errors.Is(err, store.ErrNotFound) {
-				return
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
-}
-
-// still reads a record again that changed under our lease, and reports whether the lease is still ours.
-func (d *driver) still(ls lease) bool {
-	o, err := d.read()
-	return err != nil || o.lease == ls
 }
 
 // present sends the refresh token, unless it is too late for that.
@@ -148,32 +76,36 @@ func (d *driver) present(until time.Duration) stepEvent {
 	l.mu.Lock()
 	old, s := l.open.tokens, l.open.session
 	l.mu.Unlock()
-	c, p := m.circuits[s.Provider], m.Providers[s.Provider]
+	p := m.Providers[s.Provider]
+	if d.turn == nil { // the one more time within the provider's window: nobody waits, but it counts
+		d.circuit.pace.AllowN(time.Now(), 1)
+	}
+	d.turn = nil
 	stop := d.beat()
 	ctx, cancel := context.WithTimeout(context.Background(), flightTime)
 	x, err := p.Provider.Refresh(ctx, old, oidc.Expect{Issuer: s.Issuer, Subject: s.Subject, AuthTime: s.AuthTime})
 	cancel()
 	stop()
 	if err != nil && !oidc.IsKind(err, oidc.Rejected) {
-		return d.failed(err, c)
+		return d.failed(err)
 	}
 	if err != nil && x.Tokens.Access == "" { // nothing came that could be used
-		return d.failed(err, c)
+		return d.failed(err)
 	}
-	c.worked()
+	d.worked()
 	d.refused = err
 	x.Tokens = m.dated(x.Tokens)
 	x.Tokens.Generation = old.Generation + 1
 	d.exchange = x
 	rotated := x.Tokens.Refresh != old.Refresh
 	if rotated {
-		c.rotates.Store(true)
+		d.circuit.rotates.Store(true)
 	}
 	return answered{when: m.when(), rotated: rotated}
 }
 
 // failed classifies what the provider said.
-func (d *driver) failed(err error, c *circuit) stepEvent {
+func (d *driver) failed(err error) stepEvent {
 	e := failed{when: d.m.when()}
 	var oe *oidc.Error
 	if !errors.As(err, &oe) {
@@ -183,11 +115,12 @@ func (d *driver) failed(err error, c *circuit) stepEvent {
 	switch oe.Kind {
 	case oidc.Definitive:
 		e.outcome = definitive
-		c.worked()
+		d.said = oe
+		d.worked()
 		return e
 	case oidc.StepUp:
 		e.outcome = stepUp
-		c.worked()
+		d.worked()
 		d.err = nil
 		return e
 	case oidc.Ambiguous, oidc.Rejected:
@@ -195,82 +128,8 @@ func (d *driver) failed(err error, c *circuit) stepEvent {
 	case oidc.Transient, oidc.Misconfigured:
 		e.outcome = transient
 	}
-	c.failed(e.now, e.jitter, e.retryAfter)
-	d.degraded = true
+	d.unwell(e.when, e.retryAfter)
 	return e
-}
-
-// save writes the new token set before anyone uses it, and gives the lease back with it.
-func (d *driver) save() stepEvent {
-	l, m := d.l, d.m
-	l.mu.Lock()
-	o := *l.open
-	rotates := l.state.rotates
-	l.mu.Unlock()
-	o.tokens, o.rotates, o.lease = d.exchange.Tokens, rotates, lease{}
-	o.session, o.providerEnd = renewedSession(o.session, o.providerEnd, d.exchange.Claims)
-	o.record.Head.LastActive = time.Unix(0, l.active.Load())
-	if err := m.encode(&o); err != nil {
-		return d.unsaved(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	version, err := m.Store.Save(ctx, o.record)
-	if err != nil {
-		return d.unsaved(err)
-	}
-	o.record.Version = version
-	l.mu.Lock()
-	l.open = &o
-	l.mu.Unlock()
-	m.Feed.saved(m, &o)
-	w := m.when()
-	return saved{when: w, record: o.facts(w)}
-}
-
-// load reads the record again, with the data key that is at hand.
-func (d *driver) load() stepEvent {
-	o, err := d.read()
-	w := d.m.when()
-	switch {
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, errRecord):
-		return reread{when: w, gone: true}
-	case err != nil:
-		return reread{when: w, failed: true}
-	}
-	return reread{when: w, record: o.facts(w)}
-}
-
-// read opens the record as it is in the store now. It becomes the one in use, unless its token set is a newer one:
-// that is for the rules to say. If it is an older one, a failover took ours back, and what is written next goes over it.
-func (d *driver) read() (*opened, error) {
-	l, m := d.l, d.m
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	rec, err := m.Store.Load(ctx, l.id)
-	if err != nil {
-		return nil, err
-	}
-	env, err := envelopeOf(rec)
-	if err != nil {
-		return nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	o, err := m.decodeWith(rec, env, l.open.key)
-	if err != nil {
-		return nil, err
-	}
-	advance(&l.active, rec.Head.LastActive.UnixNano())
-	d.loaded = o
-	switch ours := *l.open; {
-	case o.tokens.Generation == ours.tokens.Generation:
-		l.open = o
-	case o.tokens.Generation < ours.tokens.Generation:
-		ours.record.Version = rec.Version
-		l.open = &ours
-	}
-	return o, nil
 }
 
 // publish lets callers use what was saved. An ID token of somebody else ends the session now that nothing is lost.
@@ -325,12 +184,20 @@ func (d *driver) end(reason string) {
 		d.m.emit(a)
 		switch reason {
 		case ReasonRefreshRejected:
-			d.m.emit(event.Audit{Kind: event.RefreshRejected, Provider: s.Provider, Session: s.Handle})
+			d.m.emit(event.Audit{Kind: event.RefreshRejected, Provider: s.Provider, Session: s.Handle, Detail: d.refusal()})
 		case ReasonRefreshLost:
 			d.m.emit(event.Audit{Kind: event.RefreshLost, Provider: s.Provider, Session: s.Handle})
 		}
 	}
 	d.err = ErrEnded
+}
+
+// refusal is what the provider said, in words that are safe to log.
+func (d *driver) refusal() string {
+	if d.said == nil {
+		return ""
+	}
+	return strings.TrimSpace(d.said.Code + " " + string(d.said.Meaning))
 }
 
 // sleep waits before an effect. When the process is told to stop, what is in memory is to be saved before it is gone:

@@ -75,8 +75,11 @@ func (m *Manager) Sync(ctx context.Context, l *Live) bool {
 // look is Sync without a time of its own. known says that the store answered.
 func (m *Manager) look(ctx context.Context, l *Live) (known bool) {
 	rec, err := m.Store.Load(ctx, l.id)
-	gone := errors.Is(err, store.ErrNotFound)
-	if err != nil && !gone || !gone && m.adopt(l, rec) != nil {
+	if err == nil {
+		err = m.adopt(l, rec)
+	}
+	gone := errors.Is(err, store.ErrNotFound) || errors.Is(err, errOver)
+	if err != nil && !gone {
 		return false
 	}
 	why := l.overAt(l.view.Load(), m.now())

@@ -26,6 +26,7 @@ type lease struct {
 	Held       bool   `cbor:"2,keyasint,omitempty"` // the owner is at it; otherwise this is what became of it
 	Presenting bool   `cbor:"3,keyasint,omitempty"` // the refresh token was presented, or is about to be: it may be spent
 	Retried    bool   `cbor:"4,keyasint,omitempty"` // and it was presented again within the provider's reuse window
+	Over       bool   `cbor:"5,keyasint,omitempty"` // the owner found that the session is over; the record is about to go
 }
 
 // lessee is what the rules know of the lease.
@@ -55,11 +56,11 @@ func (s state) blocked(mono time.Duration) bool {
 	return s.lease.Held && s.lease.Owner != s.owner && !s.alone && mono-s.seen < leaseTime
 }
 
-// seek takes the lease, or waits for whoever has it. Who takes over from a process that presented the token and is
+// seek takes the lease as soon as the provider may be asked, or waits for whoever has it. Who takes over from a process that presented the token and is
 // gone, or gave up, knows as little as after an answer that never came.
 func (s state) seek(w when) (state, []effect) {
 	if s.blocked(w.mono) {
-		s.phase = waiting
+		s.phase, s.turn = waiting, false
 		return s, []effect{look(w)}
 	}
 	if s.lease.Presenting && s.lease.Owner != s.owner && s.mayBeSpent() {
@@ -75,8 +76,27 @@ func (s state) seek(w when) (state, []effect) {
 			return s.check()
 		}
 	}
+	if !s.turn {
+		s.phase = queued
+		return s, []effect{s.line(w.now)}
+	}
 	s.phase = leasing
 	return s, []effect{{do: take, lease: lease{Owner: s.owner, Held: true, Presenting: true, Retried: s.doubt}}}
+}
+
+// turnTime is how long a session whose token is over waits for its turn at the provider; one whose token lives lets
+// those go first.
+const (
+	turnTime  = 30 * time.Second
+	aheadTime = time.Second
+)
+
+// line is standing in line.
+func (s state) line(now time.Time) effect {
+	if s.liveAt(now) {
+		return effect{do: queue, patience: aheadTime}
+	}
+	return effect{do: queue, patience: turnTime}
 }
 
 // look is the next look at a record that another process works on.

@@ -75,7 +75,7 @@ func NewManager(o Options) (*Manager, error) {
 		loading: map[store.ID]*loading{}, touches: map[store.ID]store.Touch{}, watching: map[*Live]*watch{},
 	}
 	for name, p := range o.Providers {
-		m.circuits[name] = &circuit{rotates: new(atomic.Bool), reuse: p.Reuse}
+		m.circuits[name] = newCircuit(p)
 	}
 	m.closing, m.stop = context.WithCancel(context.Background())
 	m.work.Go(m.flusher)
@@ -222,7 +222,7 @@ func (m *Manager) read(ctx context.Context, id store.ID, t Ticket) (*Live, error
 	return l, nil
 }
 
-// unreadable ends a session whose record cannot be opened: it is lost, and only it. A record of a newer version, or
+// unreadable ends a session whose record cannot be opened, or is marked as ended: it is lost, and only it. A record of a newer version, or
 // under a key that did not reach this process, is left alone.
 func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) error {
 	switch {
@@ -232,11 +232,15 @@ func (m *Manager) unreadable(ctx context.Context, rec store.Record, err error) e
 		m.tellMissing(err)
 		return &Unavailable{Err: err}
 	}
-	m.emit(event.Audit{Kind: event.RecordCorrupt, Session: handleOf(rec.ID), Reason: ReasonCorrupt, Detail: err.Error()})
+	why := ReasonEndedElsewhere
+	if !errors.Is(err, errOver) {
+		why = ReasonCorrupt
+		m.emit(event.Audit{Kind: event.RecordCorrupt, Session: handleOf(rec.ID), Reason: why, Detail: err.Error()})
+	}
 	if err := m.Store.Delete(ctx, rec.ID); err != nil {
 		return &Unavailable{Err: err}
 	}
-	m.forget(rec.ID, ReasonCorrupt)
+	m.forget(rec.ID, why)
 	return ErrEnded
 }
 

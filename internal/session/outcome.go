@@ -32,12 +32,12 @@ const (
 // Backoff after failures: doubling from first to most, each up to a quarter longer by jitter.
 const (
 	firstBackoff = time.Second
-	mostBackoff  = time.Minute
+	mostBackoff  = 30 * time.Second
 )
 
 func backoff(failures int, jitter float64) time.Duration {
 	d := mostBackoff
-	if failures < 7 {
+	if failures < 6 {
 		d = min(firstBackoff<<max(failures-1, 0), mostBackoff)
 	}
 	return d + time.Duration(float64(d)/4*jitter)
@@ -59,7 +59,7 @@ func stepFailed(s state, e failed) (state, []effect) {
 	if e.outcome == transient {
 		s.retried = false // it was not sent, so the one try within the window is still there
 	}
-	s.failures++
+	s.failures, s.failedAt = s.failures+1, e.now
 	s.notBefore = e.now.Add(max(backoff(s.failures, e.jitter), e.retryAfter))
 	return s.giveBack()
 }

@@ -23,6 +23,9 @@ const envelopeVersion = 1
 // errKeyMissing says that another process sealed the record with a key that this one does not have.
 var errKeyMissing = errors.New("session: the record is sealed with a key that is not in this process's ring")
 
+// errOver says that a process marked the session as ended, and did not come to delete it.
+var errOver = errors.New("session: the record is marked as ended")
+
 // errNewer says that a newer Cloakroom wrote the record.
 var errNewer = errors.New("session: the record was written by a newer version")
 
@@ -201,6 +204,9 @@ func (m *Manager) decode(rec store.Record, t Ticket) (*opened, error) {
 // decodeWith opens a record whose data key is known.
 func (m *Manager) decodeWith(rec store.Record, env envelope, key [32]byte) (*opened, error) {
 	o := &opened{record: rec, key: key, sealedKey: env.Key, lease: env.lease()}
+	if o.lease.Over {
+		return nil, errOver
+	}
 	list, err := m.decodeList(rec, env)
 	if err != nil {
 		return nil, err

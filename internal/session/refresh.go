@@ -90,9 +90,13 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 	if l.state.phase == over || l.over.Load() {
 		return oidc.TokenSet{}, nil, ErrEnded
 	}
-	hold := m.circuits[l.open.session.Provider].holds()
+	health := m.circuits[l.open.session.Provider].look()
+	hold := health.hold(now)
 	var effects []effect
-	l.state, effects = step(l.state, needed{when: w, hold: hold, force: force})
+	l.state, effects = step(l.state, needed{when: w, hold: hold, mended: health.mended, force: force})
+	if !hold.IsZero() && l.flight == nil && !l.view.Load().degraded {
+		l.show(true)
+	}
 	if len(effects) > 0 {
 		l.flight = &flight{done: make(chan struct{})}
 		f := l.flight
@@ -109,6 +113,9 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 		return oidc.TokenSet{}, nil, ErrEnded
 	}
 	at := l.state.notBefore
+	if health.mended.After(l.state.failedAt) {
+		at = now
+	}
 	if hold.After(at) {
 		at = hold
 	}
@@ -118,7 +125,8 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 // fly does what the rules say until they have nothing more to say. It is the only place that presents a refresh
 // token, and there is one flight per session.
 func (m *Manager) fly(l *Live, f *flight, todo []effect) {
-	d := &driver{m: m, l: l}
+	d := &driver{m: m, l: l, circuit: m.circuits[l.Session().Provider]}
+	defer d.left()
 	for len(todo) > 0 {
 		e := todo[0]
 		todo = todo[1:]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/oidc"
 )
 
@@ -80,6 +81,7 @@ type Provider interface {
 type ProviderPolicy struct {
 	Provider Provider
 	Reuse    Reuse
+	Rate     config.Rate // of token requests for refreshing, at most; the zero value = as in the configuration's default
 	ClientID string
 }
 

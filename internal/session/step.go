@@ -11,12 +11,14 @@ type phase int
 
 const (
 	idle      phase = iota // no refresh is running
+	queued                 // waiting for a turn at the provider
 	leasing                // the lease is being taken
 	waiting                // another process has the lease
 	asking                 // the refresh token was presented
 	saving                 // the answer is being saved; nobody may use it yet
 	merging                // saving hit a conflict: re-reading
 	checking               // refused, or lost: re-reading whether somebody else was faster
+	ending                 // nobody was: the record is being marked as ended
 	releasing              // no new token set came: the lease is being given back
 	over                   // the session has ended
 )
@@ -36,10 +38,13 @@ type state struct {
 	retried   bool      // and it was presented again within the window
 	lost      bool      // never present it again
 	failures  int       // in a row
+	failedAt  time.Time // the last of them
 	notBefore time.Time // no attempt earlier
 	stepUp    bool      // the provider wants the person back
+	turn      bool      // the provider may be asked now
 	forced    bool      // this refresh was asked for by an upstream's invalid_token
 	tries     int       // of giving the lease back
+	verdict   string    // why the session is to end
 
 	lessee
 }
@@ -57,11 +62,20 @@ func (w when) at() when { return w }
 type stepEvent interface{ at() when }
 
 type (
-	// needed: a caller wants a token. hold is how long the provider's circuit asks to wait.
+	// needed: a caller wants a token. hold is how long the provider's circuit asks to wait, mended when it last found
+	// the provider well again.
 	needed struct {
 		when
-		hold  time.Time
-		force bool
+		hold   time.Time
+		mended time.Time
+		force  bool
+	}
+	// admitted: the provider may be asked.
+	admitted struct{ when }
+	// held: not before this time.
+	held struct {
+		when
+		until time.Time
 	}
 	// leased: the lease is written. began is when the call to the store began.
 	leased struct {
@@ -86,6 +100,8 @@ type (
 		when
 		record
 	}
+	// marked: the record says that the session is over, and nobody else can have changed it.
+	marked struct{ when }
 	// released: the lease is given back.
 	released struct{ when }
 	// unsaved: what was to be written is not.
@@ -97,7 +113,7 @@ type (
 	reread struct {
 		when
 		record
-		gone   bool
+		gone   bool // the record, or it is marked as ended; lease says by whom
 		failed bool // the store did not answer
 	}
 	// ended: somebody ended the session.
@@ -126,18 +142,20 @@ const (
 
 // effect is something to do.
 type effect struct {
-	do     act
-	wait   time.Duration // before doing it
-	news   bool          // do not wait any longer when the feed tells of a change
-	lease  lease         // for take and release
-	until  time.Duration // for present: not sent any more after that, monotonic
-	reason string        // for end
+	do       act
+	wait     time.Duration // before doing it
+	news     bool          // do not wait any longer when the feed tells of a change
+	patience time.Duration // for queue: a turn that is farther off is not waited for
+	lease    lease         // for take, release and mark
+	until    time.Duration // for present: not sent any more after that, monotonic
+	reason   string        // for end
 }
 
 type act int
 
 const (
-	take    act = iota // write this lease into the record
+	queue   act = iota // wait for a turn at the provider
+	take               // write this lease into the record
 	release            // write what became of it
 	present            // send the refresh token
 	save               // save the new token set, merged into the newest record
@@ -145,6 +163,7 @@ const (
 	adopt              // use the token set that was loaded
 	publish            // let callers use the saved token set
 	revoke             // revoke the new token set: nobody can use it any more
+	mark               // write into the record that the session is over
 	end                // end the session for this reason
 )
 
@@ -171,6 +190,11 @@ func step(s state, e stepEvent) (state, []effect) {
 	switch e := e.(type) {
 	case needed:
 		return stepNeeded(s, e)
+	case admitted:
+		s.turn = true
+		return s.seek(e.when)
+	case held:
+		s.phase, s.notBefore, s.forced = idle, e.until, false
 	case leased:
 		return stepLeased(s, e)
 	case answered:
@@ -181,6 +205,9 @@ func step(s state, e stepEvent) (state, []effect) {
 		return stepFailed(s, e)
 	case saved:
 		return s.use(e.record, e.when), []effect{{do: publish}}
+	case marked:
+		s.phase = over
+		return s, []effect{{do: end, reason: s.verdict}}
 	case released:
 		s.phase = idle
 	case unsaved:
@@ -219,10 +246,10 @@ func stepNeeded(s state, e needed) (state, []effect) {
 		return s, nil
 	case s.lost:
 		return s.check()
-	case e.now.Before(s.notBefore), e.now.Before(e.hold), s.stepUp && s.liveAt(e.now) && !force:
+	case e.now.Before(s.notBefore) && !e.mended.After(s.failedAt), e.now.Before(e.hold), s.stepUp && s.liveAt(e.now) && !force:
 		return s, nil
 	}
-	s.forced = s.forced || e.force
+	s.forced, s.turn = s.forced || e.force, false
 	return s.seek(e.when)
 }
 
@@ -242,12 +269,18 @@ func stepUnsaved(s state, e unsaved) (state, []effect) {
 		}
 		return s, []effect{{do: end, reason: ReasonEndedElsewhere}}
 	case conflict:
-		if s.phase == saving {
+		switch s.phase {
+		case saving:
 			s.phase = merging
+		case ending:
+			s.phase = checking
 		}
 		return s, []effect{{do: load}}
 	}
 	switch s.phase {
+	case ending: // it may be marked all the same
+		s.phase = checking
+		return stepUnread(s, reread{when: e.when})
 	case leasing: // nothing was presented; but the lease may be written, and others would take the token for spent
 		s = s.later(e.when)
 		s.phase, s.tries = releasing, 0
@@ -261,7 +294,7 @@ func stepUnsaved(s state, e unsaved) (state, []effect) {
 
 // later is the state after a store that did not answer, with nothing begun.
 func (s state) later(w when) state {
-	s.phase, s.failures = idle, s.failures+1
+	s.phase, s.failures, s.failedAt = idle, s.failures+1, w.now
 	s.notBefore = w.now.Add(min(backoff(s.failures, w.jitter), 5*time.Second))
 	return s
 }
@@ -273,6 +306,9 @@ func stepReread(s state, e reread) (state, []effect) {
 	case e.gone && s.phase == merging:
 		s.phase = over
 		return s, []effect{{do: revoke}, {do: end, reason: ReasonEndedElsewhere}}
+	case e.gone && e.lease.Owner == s.owner: // our own mark, whose acknowledgement was lost
+		s.phase = over
+		return s, []effect{{do: end, reason: s.verdict}}
 	case e.gone:
 		s.phase = over
 		return s, []effect{{do: end, reason: ReasonEndedElsewhere}}
@@ -284,7 +320,7 @@ func stepReread(s state, e reread) (state, []effect) {
 	case merging: // something else changed: ours is still the newest token set
 		s.phase = saving
 		return s, []effect{{do: save}}
-	case leasing, waiting:
+	case queued, leasing, waiting:
 		return s.seek(e.when)
 	case releasing:
 		if s.lease.Owner == s.owner && s.lease.Held {
@@ -296,18 +332,17 @@ func stepReread(s state, e reread) (state, []effect) {
 	if s.blocked(e.mono) { // somebody is at it, and may bring what was refused or lost here
 		return s, []effect{look(e.when)}
 	}
-	reason := ReasonRefreshRejected
+	s.phase, s.verdict = ending, ReasonRefreshRejected
 	if s.lost {
-		reason = ReasonRefreshLost
+		s.verdict = ReasonRefreshLost
 	}
-	s.phase = over
-	return s, []effect{{do: end, reason: reason}}
+	return s, []effect{{do: mark, lease: lease{Owner: s.owner, Over: true}}}
 }
 
 // stepUnread: the store did not answer. Who has something to save goes on trying.
 func stepUnread(s state, e reread) (state, []effect) {
 	switch s.phase {
-	case leasing, waiting:
+	case queued, leasing, waiting:
 		return s.later(e.when), nil
 	case releasing:
 		return s.again(load, e.when)
