@@ -220,7 +220,7 @@ func (w *sim) end(r *simReplica, v *simView, reason string) {
 	s := v.session
 	w.logf("%d ends session %d: %s", r.n, s.n, reason)
 	switch {
-	case s.gone, reason == ReasonEndedElsewhere && s.lease.Over:
+	case s.gone, reason == ReasonEndedElsewhere && s.lease.Over, v.marked && s.forgot:
 	case s.generation > v.open.generation && w.now-s.renewed > 100*time.Millisecond:
 		w.failf("replica %d ended session %d over token set %d, and %d is in the store", r.n, s.n, v.open.generation, s.generation)
 	case reason == ReasonRefreshLost && !s.lost:

@@ -20,7 +20,7 @@ import (
 
 var (
 	simSeed  = flag.Uint64("sim.seed", 0, "run this seed of TestSimulation only, with its trace")
-	simSeeds = flag.Uint64("sim.seeds", 2000, "how many seeds TestSimulation runs")
+	simSeeds = flag.Uint64("sim.seeds", 200, "how many seeds TestSimulation runs")
 	simWorld = flag.String("sim.world", "small", "the world of TestSimulation: small or large")
 )
 
@@ -127,6 +127,7 @@ type simView struct {
 	loaded  simRecord // as it was read last
 	pending simRecord // the answer that is not saved yet
 	asked   bool      // there is an answer that is not saved
+	marked  bool      // it marked the session as over
 	stale   bool      // the feed told of a change
 	probe   bool
 	turn    bool   // its turn at the provider is known
@@ -356,7 +357,7 @@ func (w *sim) mischief() {
 	case 2, 3:
 		w.failover()
 	case 4:
-		r.paused = w.now + w.upTo(90*time.Second)
+		r.paused = w.now + w.upTo(4*time.Minute)
 		w.logf("%d stands still until %v", r.n, r.paused)
 		w.excuse(r)
 	case 5:
@@ -484,7 +485,7 @@ func (w *sim) then(r *simReplica, d time.Duration, do func()) {
 func (w *sim) begin(r *simReplica, v *simView, e effect) {
 	pause := w.upTo(20 * time.Millisecond)
 	if w.chance(1) {
-		pause = w.upTo(90 * time.Second) // this flight alone stands still, past its lease: to others it is dead
+		pause = w.upTo(4 * time.Minute) // this flight alone stands still, past its lease: to others it is dead
 		v.session.lost = v.session.lost || pause > leaseTime/2
 	}
 	done := false
@@ -538,7 +539,7 @@ func (w *sim) carryOut(r *simReplica, v *simView, e effect) {
 	case mark:
 		next := v.open
 		next.lease = e.lease
-		w.write(r, v, next, func(uint64) stepEvent { return marked{w.when(r)} })
+		w.write(r, v, next, func(uint64) stepEvent { v.marked = true; return marked{w.when(r)} })
 	case present:
 		w.present(r, v, e.until)
 	case adopt, publish: // done with their event
