@@ -49,12 +49,13 @@ var (
 	bucketEnds     = []byte("ends")     // time, id -> nothing
 	bucketSubjects = []byte("subjects") // index, 0, id -> nothing
 	bucketSIDs     = []byte("sids")     // index, 0, id -> nothing
+	bucketGraves   = []byte("graves")   // id -> nothing: deleted, and to be removed by Prune
 	bucketOnce     = []byte("once")     // key -> time
 	bucketOnceEnds = []byte("onceends") // time, key -> nothing
 	keyFormat      = []byte("format")
 )
 
-var buckets = [][]byte{bucketMeta, bucketHeads, bucketBlobs, bucketEnds, bucketSubjects, bucketSIDs, bucketOnce, bucketOnceEnds}
+var buckets = [][]byte{bucketMeta, bucketHeads, bucketBlobs, bucketEnds, bucketSubjects, bucketSIDs, bucketGraves, bucketOnce, bucketOnceEnds}
 
 // Open opens the store file, or makes it (mode 0600) in a directory that exists. A damaged file is put aside, with a
 // loud word in the log, and the store starts empty: sessions can be made again, a process that does not start helps

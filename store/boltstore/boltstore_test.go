@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -268,6 +270,100 @@ func fill(t testing.TB, path string, n int) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A large deletion is over at once for everybody, and nothing of it is left after the next sweep.
+func TestLargeDeletion(t *testing.T) {
+	s := mustOpen(t, filepath.Join(t.TempDir(), "s.db"))
+	ids := fillWith(t, s, 3*many, func(r *store.Record) { r.Head.Subject, r.Head.SID = "one", rand.Text() })
+	kept := fillWith(t, s, 2, func(*store.Record) {})
+	if err := s.Delete(t.Context(), ids...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(t.Context(), ids[1]); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if page, err := s.Find(t.Context(), store.Query{Subject: "one"}); err != nil || len(page.Records) != 0 || page.Next != "" {
+		t.Errorf("%d are still found, %v", len(page.Records), err)
+	}
+	if err := s.Touch(t.Context(), []store.Touch{{ID: ids[1], LastActive: time.Now().Add(time.Minute)}}); err != nil {
+		t.Error(err)
+	}
+	for _, version := range []uint64{0, 1} {
+		r := newRecord()
+		r.ID, r.Version = ids[1], version
+		if _, err := s.Save(t.Context(), r); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("it came back: %v", err)
+		}
+	}
+	if n, err := s.Prune(t.Context(), 1000); err != nil || n != len(ids) {
+		t.Errorf("%d removed, %v", n, err)
+	}
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketHeads, bucketBlobs, bucketEnds, bucketSubjects} {
+			if n := tx.Bucket(name).Stats().KeyN; n != len(kept) {
+				t.Errorf("%d keys are left in %s", n, name)
+			}
+		}
+		for _, name := range [][]byte{bucketSIDs, bucketGraves} {
+			if n := tx.Bucket(name).Stats().KeyN; n != 0 {
+				t.Errorf("%d keys are left in %s", n, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Load(t.Context(), kept[0]); err != nil {
+		t.Error(err)
+	}
+}
+
+// fillWith saves n records, and returns their ids.
+func fillWith(t testing.TB, s *Store, n int, change func(*store.Record)) (ids []store.ID) {
+	t.Helper()
+	for len(ids) < n {
+		err := s.db.Update(func(tx *bbolt.Tx) error {
+			for range min(5000, n-len(ids)) {
+				r := newRecord()
+				change(&r)
+				ids = append(ids, r.ID)
+				if err := save(tx, r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// BenchmarkEndAll ends 10,000 sessions of one person among so many others.
+func BenchmarkEndAll(b *testing.B) {
+	const others, ofOne = 20_000, 10_000
+	s := mustOpen(b, filepath.Join(b.TempDir(), "s.db"))
+	s.db.NoSync = true // until it counts
+	fillWith(b, s, others, func(r *store.Record) { r.Head.Subject, r.Head.SID = rand.Text(), rand.Text() })
+	for b.Loop() {
+		b.StopTimer()
+		ids := fillWith(b, s, ofOne, func(r *store.Record) { r.Head.Subject, r.Head.SID = "one", rand.Text() })
+		slices.SortFunc(ids, func(a, b store.ID) int { return bytes.Compare(a[:], b[:]) }) // as Find gives them
+		s.db.NoSync = false
+		if err := s.db.Sync(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		for part := range slices.Chunk(ids, 1000) {
+			if err := s.Delete(b.Context(), part...); err != nil {
+				b.Fatal(err)
+			}
+		}
+		s.db.NoSync = true
 	}
 }
 

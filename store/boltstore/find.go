@@ -82,7 +82,7 @@ func (s *Store) Prune(ctx context.Context, limit int) (int, error) {
 		n := 0
 		err := s.update(ctx, func(tx *bbolt.Tx) error {
 			n = 0
-			for _, part := range []func(*bbolt.Tx, int) (int, error){pruneRecords, pruneOnce} {
+			for _, part := range []func(*bbolt.Tx, int) (int, error){pruneGraves, pruneRecords, pruneOnce} {
 				removed, err := part(tx, min(pruneChunk, limit-total)-n)
 				if err != nil {
 					return err
@@ -111,6 +111,21 @@ func due(tx *bbolt.Tx, bucket []byte, limit int) [][]byte {
 		keys = append(keys, bytes.Clone(k))
 	}
 	return keys
+}
+
+// pruneGraves removes what was deleted.
+func pruneGraves(tx *bbolt.Tx, limit int) (n int, err error) {
+	var ids []store.ID
+	c := tx.Bucket(bucketGraves).Cursor()
+	for k, _ := c.First(); k != nil && len(ids) < limit; k, _ = c.Next() {
+		ids = append(ids, store.ID(k))
+	}
+	for _, id := range ids {
+		if err := remove(tx, id); err != nil {
+			return 0, err
+		}
+	}
+	return len(ids), nil
 }
 
 func pruneRecords(tx *bbolt.Tx, limit int) (int, error) {

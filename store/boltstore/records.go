@@ -63,7 +63,7 @@ func indexKey(value string, id store.ID) []byte {
 // get returns the record's head if it has not ended.
 func get(tx *bbolt.Tx, id store.ID) (version uint64, h store.Head, err error) {
 	raw := tx.Bucket(bucketHeads).Get(id[:])
-	if raw == nil {
+	if raw == nil || inGrave(tx, id) {
 		return 0, h, store.ErrNotFound
 	}
 	if version, h, err = decodeHead(raw); err != nil {
@@ -145,13 +145,14 @@ func putIndex(tx *bbolt.Tx, bucket []byte, value string, id store.ID) error {
 func remove(tx *bbolt.Tx, id store.ID) error {
 	raw := tx.Bucket(bucketHeads).Get(id[:])
 	if raw == nil {
-		return nil
+		return tx.Bucket(bucketGraves).Delete(id[:])
 	}
 	_, h, err := decodeHead(raw)
 	if err != nil {
 		return err
 	}
 	return errors.Join(
+		tx.Bucket(bucketGraves).Delete(id[:]),
 		tx.Bucket(bucketEnds).Delete(endKey(h.End(), id[:])),
 		tx.Bucket(bucketSubjects).Delete(indexKey(h.Subject, id)),
 		tx.Bucket(bucketSIDs).Delete(indexKey(h.SID, id)),
@@ -160,19 +161,35 @@ func remove(tx *bbolt.Tx, id store.ID) error {
 	)
 }
 
+// many is how many records make a deletion a large one. To remove a record changes pages all over the file, so a large
+// deletion notes which are gone, in one place, and Prune removes them.
+const many = 100
+
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, ids ...store.ID) error {
-	return inChunks(slices.Clone(ids), func(part []store.ID) error {
+	ids = slices.Clone(ids)
+	clear := remove
+	if len(ids) > many {
+		clear = bury
+	}
+	return inChunks(ids, func(part []store.ID) error {
 		return s.update(ctx, func(tx *bbolt.Tx) error {
 			for _, id := range part {
 				_, err := claim(tx, tombstone(id), time.Now().Add(store.Tombstone))
-				if err := errors.Join(remove(tx, id), err); err != nil {
+				if err := errors.Join(clear(tx, id), err); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	})
+}
+
+func bury(tx *bbolt.Tx, id store.ID) error { return tx.Bucket(bucketGraves).Put(id[:], nil) }
+
+func inGrave(tx *bbolt.Tx, id store.ID) bool {
+	k, _ := tx.Bucket(bucketGraves).Cursor().Seek(id[:])
+	return bytes.Equal(k, id[:])
 }
 
 // inChunks keeps write transactions short.
