@@ -247,6 +247,10 @@ func (b *bench) found(ctx context.Context, tickets []session.Ticket) error {
 	if err != nil {
 		return err
 	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go m.Feed.Run(watching) // as in a server: a cached session is trusted while the feed proves itself
+	time.Sleep(time.Second)
 	empty := heap()
 	cold, err := lookups(ctx, m, tickets, nil)
 	if err != nil {
@@ -258,11 +262,7 @@ func (b *bench) found(ctx context.Context, tickets []session.Ticket) error {
 	if err != nil {
 		return err
 	}
-	what := "found cached, p50 / p99"
-	if b.place.command != nil {
-		what = "found again without a feed, p50 / p99"
-	}
-	sayf(what, "%v / %v", quantile(cached, 0.5), quantile(cached, 0.99))
+	sayf("found cached, p50 / p99", "%v / %v", quantile(cached, 0.5), quantile(cached, 0.99))
 	return m.Close(ctx)
 }
 

@@ -376,10 +376,16 @@ func TestCopyFileToFile(t *testing.T) {
 	m.serves(t) // under the key beside the new file, which the copy has made
 }
 
-func TestCopyFileToRedis(t *testing.T) {
-	redis := testserver.Redis(t)
+func TestCopyFileToASharedStore(t *testing.T) {
+	t.Run("redis", func(t *testing.T) { copyAndBack(t, "redis://"+testserver.Redis(t).Addr) })
+	t.Run("postgres", func(t *testing.T) {
+		copyAndBack(t, "postgres://postgres@"+testserver.Postgres(t).Addr+"/postgres?sslmode=disable")
+	})
+}
+
+func copyAndBack(t *testing.T, to string) {
+	t.Helper()
 	m := newMoved(t)
-	to := "redis://" + redis.Addr
 	key := config.NewKey()
 	m.use(t, to, key)
 	args := []string{"store", "copy", m.store(), to, "--config", m.file}

@@ -2,6 +2,7 @@
 // grant, access tokens of a few seconds, and a `password` grant registered through its public extension API.
 // Everything it issues or is sent in secret is kept in `secrets`, so that the leak check can search for exact values.
 import fs from 'node:fs';
+import http from 'node:http';
 import https from 'node:https';
 import { setTimeout as delay } from 'node:timers/promises';
 import { exportJWK, generateKeyPair } from 'jose';
@@ -22,8 +23,9 @@ export const USERS = {
 const API = 'https://api.test'; // the audience of JWT access tokens
 const resourceServer = (state) => ({ scope: 'openid profile email', accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
 
-// startProvider({certs, port, app, accessLife, accessFormat}) → {issuer, state, counts, secrets, close}
-export async function startProvider({ certs, port, app, accessLife = 300, accessFormat = 'opaque' }) {
+// startProvider({certs, port, app, callback, accessLife, accessFormat}) → {issuer, state, counts, secrets, close}. Without
+// certs it speaks plain http.
+export async function startProvider({ certs, port, app, callback = '/auth/callback', accessLife = 300, accessFormat = 'opaque' }) {
   const { Provider, errors } = await import('oidc-provider');
   const state = { accessLife, tokenDelay: 0, down: false, revoked: 0 };
   const counts = {}; // token requests per grant type
@@ -33,10 +35,10 @@ export async function startProvider({ certs, port, app, accessLife = 300, access
   const expiry = new Map(); // access token → when it ends, ms
   const remember = (value, what) => { if (typeof value === 'string' && value.length >= 8) secrets.set(value, what); };
 
-  const server = https.createServer({ cert: certs.cert, key: certs.key });
+  const server = certs ? https.createServer({ cert: certs.cert, key: certs.key }) : http.createServer();
   const bound = await listen(server, port);
-  const issuer = `https://127.0.0.1:${bound}`;
-  const op = new Provider(issuer, await configuration({ app, state, accessFormat, send: sender(certs, remember) }));
+  const issuer = `${certs ? 'https' : 'http'}://127.0.0.1:${bound}`;
+  const op = new Provider(issuer, await configuration({ app, callback, state, accessFormat, send: sender(certs, remember) }));
   op.on('backchannel.success', () => notices.push('ok'));
   op.on('backchannel.error', (_ctx, err) => notices.push(err.message));
   op.on('server_error', (_ctx, err) => console.error('op:', err));
@@ -99,14 +101,14 @@ const sender = (certs, remember) => async (url, { method, headers, body }) => {
   } finally { client.close(); }
 };
 
-async function configuration({ app, state, accessFormat, send }) {
+async function configuration({ app, callback, state, accessFormat, send }) {
   const jwk = async (alg) => ({ ...(await exportJWK((await generateKeyPair(alg, { extractable: true })).privateKey)), alg, use: 'sig', kid: alg });
   return {
     adapter: MapAdapter,
     fetch: send,
     clients: [{
       client_id: CLIENT.id, client_secret: CLIENT.secret, token_endpoint_auth_method: 'client_secret_basic',
-      redirect_uris: [`${app}/auth/callback`], post_logout_redirect_uris: [`${app}/`],
+      redirect_uris: [`${app}${callback}`], post_logout_redirect_uris: [`${app}/`],
       backchannel_logout_uri: `${app}/auth/backchannel-logout`, backchannel_logout_session_required: true,
       grant_types: ['password', 'authorization_code', 'refresh_token'], response_types: ['code'],
       scope: 'openid profile email offline_access',

@@ -44,7 +44,7 @@ func (p *Proxy) upstream(address string) (*upstream, error) {
 	}
 	dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second}
 	up := &upstream{u, &http.Transport{
-		DialContext: dialer.DialContext, TLSHandshakeTimeout: tlsTime, ResponseHeaderTimeout: firstByteTime,
+		DialContext: paced(dialer.DialContext), TLSHandshakeTimeout: tlsTime, ResponseHeaderTimeout: firstByteTime,
 		MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
 		ExpectContinueTimeout: time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 256 << 10,
 		WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
