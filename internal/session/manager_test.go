@@ -471,7 +471,8 @@ func TestAnotherSubjectEndsTheSession(t *testing.T) {
 }
 
 func TestLifetimes(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, f *fixture) {
+	const days = 4
+	inBubble(t, func(o *Options) { o.Lifetime = days * 24 * time.Hour }, func(t *testing.T, f *fixture) {
 		f.p.life = 1000 * time.Hour
 		idle, _ := f.login()
 		time.Sleep(24*time.Hour + 30*time.Minute)
@@ -485,7 +486,7 @@ func TestLifetimes(t *testing.T) {
 			t.Errorf("idle: %v", err)
 		}
 		used, l := f.login()
-		for range 31 * 24 {
+		for range (days + 1) * 24 {
 			time.Sleep(time.Hour)
 			f.Touch(l)
 		}
