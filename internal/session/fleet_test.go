@@ -509,15 +509,15 @@ func TestOwnEndComesBackFirst(t *testing.T) {
 			},
 		} {
 			_, l := r[0].login()
-			revoked, ended := len(r[0].p.revoked), len(r[0].reasons())
+			revoked, ended := len(r[0].p.revoked()), len(r[0].reasons())
 			r[0].port.after = func(string) error { time.Sleep(time.Second); return nil }
 			if err := end(l); err != nil {
 				t.Error(err)
 			}
 			r[0].port.after = nil
 			synctest.Wait()
-			if l.Why() != ReasonLogout || len(r[0].p.revoked) != revoked+1 || len(r[0].reasons()) != ended+1 || r[0].reasons()[ended] != ReasonLogout {
-				t.Errorf("%s: %q, revoked %v, ended %v", name, l.Why(), r[0].p.revoked, r[0].reasons())
+			if l.Why() != ReasonLogout || len(r[0].p.revoked()) != revoked+1 || len(r[0].reasons()) != ended+1 || r[0].reasons()[ended] != ReasonLogout {
+				t.Errorf("%s: %q, revoked %v, ended %v", name, l.Why(), r[0].p.revoked(), r[0].reasons())
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -28,7 +29,7 @@ type provider struct {
 	n       int
 	calls   int
 	reused  int
-	revoked []string
+	gone    []string // the refresh tokens that were revoked
 	fault   func(call int) (oidc.Exchange, error, bool)
 	change  func(*oidc.Exchange) error
 }
@@ -80,8 +81,15 @@ func (p *provider) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Expect
 func (p *provider) Revoke(_ context.Context, t oidc.TokenSet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.revoked = append(p.revoked, t.Refresh)
+	p.gone = append(p.gone, t.Refresh)
 	return nil
+}
+
+// revoked are the refresh tokens that were revoked so far.
+func (p *provider) revoked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.gone)
 }
 
 // flaky is a store that can be made to fail.
@@ -464,8 +472,8 @@ func TestAnotherSubjectEndsTheSession(t *testing.T) {
 		if r := f.reasons(); len(r) == 0 || r[0] != ReasonSubjectChanged {
 			t.Errorf("%v", r)
 		}
-		if f.st.saves.Load() != 3 || len(f.p.revoked) == 0 || f.p.revoked[0] != "refresh-2" {
-			t.Errorf("%d saves, revoked %v", f.st.saves.Load(), f.p.revoked)
+		if f.st.saves.Load() != 3 || len(f.p.revoked()) == 0 || f.p.revoked()[0] != "refresh-2" {
+			t.Errorf("%d saves, revoked %v", f.st.saves.Load(), f.p.revoked())
 		}
 	})
 }
@@ -528,11 +536,11 @@ func TestEndRevokesAndStaysEnded(t *testing.T) {
 			t.Errorf("came back: %v", err)
 		}
 		found := false
-		for _, r := range f.p.revoked {
+		for _, r := range f.p.revoked() {
 			found = found || r == f.p.current
 		}
 		if !found {
-			t.Errorf("the newest refresh token %q was not revoked: %v", f.p.current, f.p.revoked)
+			t.Errorf("the newest refresh token %q was not revoked: %v", f.p.current, f.p.revoked())
 		}
 		if page, err := f.st.Find(t.Context(), store.Query{}); err != nil || len(page.Records) != 0 {
 			t.Errorf("%d records are left", len(page.Records))

@@ -162,8 +162,8 @@ func TestOperatorShowsAndEndsOne(t *testing.T) {
 	if err := o.second.Close(t.Context()); err != nil { // revoking is done in the background
 		t.Error(err)
 	}
-	if len(o.p.revoked) != 1 {
-		t.Errorf("revoked %v", o.p.revoked)
+	if len(o.p.revoked()) != 1 {
+		t.Errorf("revoked %v", o.p.revoked())
 	}
 	for _, h := range []string{handle, "", "x", handleOf(store.ID{9})} {
 		if _, err := o.Operator.Show(t.Context(), h); !errors.Is(err, ErrEnded) {

@@ -154,7 +154,7 @@ func TestProviderLogoutOvertakesItsLogin(t *testing.T) {
 				if tc.dead != errors.Is(err, ErrEnded) || !tc.dead && err != nil {
 					t.Errorf("%v", err)
 				}
-				if n := len(f.p.revoked); tc.dead && n != 1 {
+				if n := len(f.p.revoked()); tc.dead && n != 1 {
 					t.Errorf("%d tokens revoked", n)
 				}
 			})
@@ -352,10 +352,8 @@ func TestProviderLogoutDuringARefresh(t *testing.T) {
 			t.Errorf("the refresh: %v", err)
 		}
 		synctest.Wait()
-		f.p.mu.Lock()
-		defer f.p.mu.Unlock()
-		if fmt.Sprint(f.p.revoked) != "[refresh-1 refresh-2]" {
-			t.Errorf("revoked %v", f.p.revoked)
+		if fmt.Sprint(f.p.revoked()) != "[refresh-1 refresh-2]" {
+			t.Errorf("revoked %v", f.p.revoked())
 		}
 	})
 }

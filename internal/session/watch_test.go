@@ -35,10 +35,11 @@ func TestWatchedSessionEndsByItself(t *testing.T) {
 		if !endedWithin(l, time.Minute) || l.Why() != ReasonIdle {
 			t.Fatalf("the idle end was not noticed: %q", l.Why())
 		}
+		synctest.Wait() // the session is over for its watchers before its tokens are revoked
 		if got := f.reasons(); len(got) != 1 || got[0] != ReasonIdle {
 			t.Errorf("audit: %v", got)
 		}
-		if f.p.revoked == nil {
+		if f.p.revoked() == nil {
 			t.Error("the tokens were at hand and are not revoked")
 		}
 	})
