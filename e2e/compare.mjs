@@ -30,7 +30,7 @@ const alone = !product.shared && !o.command; // a file belongs to one process
 const rows = [];
 for (const s of scenarios.filter((one) => (o.long || !one.long) && (!o.only || one.name.includes(o.only)) && !(alone && one.replicas > 1))) {
   process.stderr.write(`${s.name} …\n`);
-  const world = await startContender(product, { replicas: s.replicas, life: s.life ?? 4 });
+  const world = await startContender(product, { replicas: s.replicas, life: s.life ?? 4, reuse: s.reuse });
   try {
     rows.push(await s.run(world, s));
   } catch (err) {

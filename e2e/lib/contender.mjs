@@ -16,7 +16,7 @@ const q = JSON.stringify;
 export function cloakroom(store) {
   return {
     name: `Cloakroom, ${store}`, login: '/auth/login/redirect?return_to=/', callback: '/auth/callback', shared: store === 'file' ? undefined : store,
-    command({ port, origin, issuer, upstream, url, secret, dir, n }) {
+    command({ port, origin, issuer, upstream, url, secret, dir, n, reuse }) {
       const file = path.join(dir, `cloakroom-${n}.yaml`);
       fs.writeFileSync(file, `listen: ${q(`127.0.0.1:${port}`)}
 store: ${q(url ?? `file:${path.join(dir, 'sessions.db')}`)}
@@ -26,7 +26,7 @@ log: {requests: none, format: json}
 frontends:
   - url: ${q(origin)}
     providers:
-      - {issuer: ${q(issuer)}, client_id: ${q(CLIENT.id)}, client_secret: ${q(CLIENT.secret)}, refresh_reuse: ${process.env.REFRESH_REUSE ?? 'none'}}
+      - {issuer: ${q(issuer)}, client_id: ${q(CLIENT.id)}, client_secret: ${q(CLIENT.secret)}, refresh_reuse: ${reuse}}
     routes:
       - {path: /api/, upstream: ${q(upstream)}}
       - {path: /, upstream: ${q(upstream)}, session: optional}
@@ -57,7 +57,7 @@ async function startAPI(valid) {
 }
 
 // startContender starts replicas of it, with a provider whose tokens live for so many seconds.
-export async function startContender(product, { replicas, life }) {
+export async function startContender(product, { replicas, life, reuse = 'none' }) {
   const dir = workDir('compare');
   const ports = [];
   while (ports.length <= replicas) ports.push(await freePort());
@@ -66,7 +66,7 @@ export async function startContender(product, { replicas, life }) {
   const api = await startAPI(provider.valid);
   const shared = product.shared && await startStore(product.shared);
   const common = {
-    origin, issuer: provider.issuer, upstream: api.url, url: shared?.url, redis: shared?.url, dir, life, refresh: Math.max(1, life - 1),
+    origin, issuer: provider.issuer, upstream: api.url, url: shared?.url, redis: shared?.url, dir, life, reuse, refresh: Math.max(1, life - 1),
     client_id: CLIENT.id, client_secret: CLIENT.secret, secret: randomBytes(16).toString('hex'),
   };
   const children = ports.map((port, n) => new Process(product.command({ ...common, port, n, client_secret: `'${CLIENT.secret}'` }), dir, port));

@@ -27,7 +27,7 @@ const resourceServer = (state) => ({ scope: 'openid profile email', accessTokenF
 // certs it speaks plain http.
 export async function startProvider({ certs, port, app, callback = '/auth/callback', accessLife = 300, accessFormat = 'opaque' }) {
   const { Provider, errors } = await import('oidc-provider');
-  const state = { accessLife, tokenDelay: 0, down: false, revoked: 0 };
+  const state = { accessLife, tokenDelay: 0, answerDelay: 0, rotates: true, down: false, revoked: 0 };
   const counts = {}; // token requests per grant type
   const refused = []; // error codes of the token endpoint
   const notices = []; // what came of each back-channel logout
@@ -51,11 +51,13 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
     await next();
     if (ctx.path === '/token/revocation' && ctx.status === 200) state.revoked++;
     if (token) noteToken(ctx);
+    if (token && state.answerDelay) await delay(state.answerDelay);
     noteCode(ctx.response.get('location'));
   });
 
   function noteToken(ctx) {
     const sent = ctx.oidc?.body ?? {};
+    if (!sent.grant_type && ctx.req.destroyed) return; // the client was gone before it could be read
     counts[sent.grant_type] = (counts[sent.grant_type] ?? 0) + 1;
     remember(sent.code_verifier, 'code verifier');
     remember(sent.password, 'password');
@@ -123,7 +125,7 @@ async function configuration({ app, callback, state, accessFormat, send }) {
     cookies: { keys: ['e2e'] },
     pkce: { required: () => true },
     issueRefreshToken: (_ctx, client) => client.grantTypeAllowed('refresh_token'),
-    rotateRefreshToken: true,
+    rotateRefreshToken: () => state.rotates,
     expiresWithSession: () => false,
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     loadExistingGrant: grantAll,

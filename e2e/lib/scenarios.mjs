@@ -72,13 +72,13 @@ async function parallel(world, s) {
   return { name: s.name, replicas: s.replicas, asked: all('asked'), refused: all('refused'), answers: all('answers'), slowest: Math.max(...rounds.map((r) => r.slowest)), then: all('then'), later: all('later') };
 }
 
-// killed: the process that refreshes is killed, before, while, or after the provider answers. The other one goes on, if
-// that is possible: the row says after how long, and how.
+// killed: the process that refreshes is killed before the provider does anything, between its doing and its answer, or
+// after that. The other one goes on, if that is possible: the row says after how long, and how.
 async function killed(world, s) {
   const cookies = await expired(world);
   const { provider, children } = world;
   const asked = provider.counts.refresh_token ?? 0;
-  provider.state.tokenDelay = 1000;
+  Object.assign(provider.state, s.slow, { rotates: !s.reuse });
   const one = world.client(0, new Map(cookies));
   const cut = one.get('/api/killed').then(status, () => 'cut');
   await delay(s.after);
@@ -94,7 +94,7 @@ async function killed(world, s) {
     if (answer.status === 503) { waits++; await delay(Math.min(5000, 1000 * Number(answer.headers['retry-after'] ?? 1))); }
   } while (answer.status === 503 && performance.now() - began < 120_000);
   const row = { name: s.name, replicas: 2, asked: (provider.counts.refresh_token ?? 0) - asked, refused: provider.refused.length, answers: `${status(answer)} after ${((performance.now() - began) / 1000).toFixed(1)} s${waits ? `, ${waits} ×503 before` : ''}` };
-  provider.state.tokenDelay = 0;
+  Object.assign(provider.state, { tokenDelay: 0, answerDelay: 0 });
   if (answer.status === 200) {
     await delay(provider.state.accessLife * 1000 + 150);
     row.later = status(await other.get('/api/killed'));
@@ -116,7 +116,8 @@ export const scenarios = [
   { name: 'stampede: 200 calls, provider 50 ms', run: parallel, replicas: 2, calls: 200, delay: 50, rounds: 3 },
   three(0.3), three(0.3, { gone: 300 }), three(3), three(3, { gone: 300 }),
   three(20, { long: true }), three(20, { gone: 300, long: true }),
-  { name: 'killed before the provider answers', run: killed, replicas: 2, after: 500, long: true },
-  { name: 'killed right after the provider answered', run: killed, replicas: 2, after: 1003, long: true },
-  { name: 'killed when all is done', run: killed, replicas: 2, after: 1300, long: true },
+  { name: 'killed before the provider acts', run: killed, replicas: 2, slow: { tokenDelay: 1000 }, after: 500, long: true },
+  { name: 'killed between the provider\'s act and its answer', run: killed, replicas: 2, slow: { answerDelay: 1000 }, after: 500, long: true },
+  { name: 'killed before the provider acts; it does not rotate', run: killed, replicas: 2, slow: { tokenDelay: 1000 }, after: 500, reuse: 'harmless', long: true },
+  { name: 'killed when all is done', run: killed, replicas: 2, slow: { tokenDelay: 1000 }, after: 1300, long: true },
 ];
