@@ -98,6 +98,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	})
 	f.table = map[string]map[string]http.HandlerFunc{
 		"/auth/login":               {"GET": f.login.Page, "POST": f.login.Submit},
+		"/auth/login/step":          {"GET": f.login.StepPage, "POST": f.login.Step},
 		"/auth/login/redirect":      {"GET": f.login.Redirect},
 		"/auth/login/silent":        {"GET": f.login.Silent},
 		"/auth/login/confirm":       {"POST": f.login.Confirm},

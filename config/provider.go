@@ -61,6 +61,13 @@ type Provider struct {
 	// Default: `false`
 	PasswordLogin bool `yaml:"password_login"`
 
+	// How the form's login is done: `challenge` = at the provider's authorization challenge endpoint (OAuth 2.0 for
+	// First-Party Applications); `grant` = by the password grant, or at Cognito by its own API; `auto` = at the challenge
+	// endpoint where the discovery document names one. The app's own code is the same for all.
+	//
+	// Default: `auto`
+	PasswordMethod string `yaml:"password_method" words:"auto grant challenge"`
+
 	// The Auth0 connection that checks the passwords of the form.
 	//
 	// Default: `""`, the tenant's default connection
@@ -103,6 +110,7 @@ func (p Provider) withDefaults(single bool) Provider {
 		orDefault(&p.Name, "main")
 	}
 	orDefault(&p.Profile, "generic")
+	orDefault(&p.PasswordMethod, "auto")
 	orDefault(&p.RefreshReuse, reuseOf[p.Profile])
 	orDefault(&p.RefreshReuse, "unknown")
 	orDefault(&p.RefreshRate, Rate{Burst: 200, Per: time.Second})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"log/slog"
 )
@@ -27,6 +28,11 @@ func (s Secret) Reveal() string {
 
 // Empty reports whether there is no value.
 func (s Secret) Empty() bool { return s.value == nil }
+
+// Equal compares two values, in a time that does not tell how much of them is equal.
+func (s Secret) Equal(o Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
+}
 
 // String is "[secret]", or empty for no value. So is every other output.
 func (s Secret) String() string {

@@ -40,6 +40,7 @@ type Request struct {
 const (
 	Login           = "login"
 	LoginFailed     = "login_failed"
+	LoginStep       = "login_step" // a login by form goes on; Reason: challenge | enroll | password_change | redirect, Detail: why or with what
 	LimitHit        = "limit_hit"
 	Logout          = "logout"
 	ProviderLogout  = "provider_logout"         // a provider's logout was carried out; Reason: back_channel | front_channel

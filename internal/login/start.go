@@ -28,6 +28,10 @@ type transaction struct {
 	ACRValues string        `json:"a,omitempty"`
 	MaxAge    time.Duration `json:"ma,omitempty"`
 	Again     bool          `json:"ag,omitempty"` // the person must log in anew
+	// A login by form that goes on at the provider's page: request_uri and its end, and the name for another try.
+	Pushed     string    `json:"pu,omitempty"`
+	PushedEnds time.Time `json:"pe,omitzero"`
+	Hint       string    `json:"hi,omitempty"`
 	// The browser's session at the start: a Strict ticket is not sent to the callback.
 	Handle  string `json:"h,omitempty"`
 	OldIss  string `json:"oi,omitempty"`
@@ -103,8 +107,13 @@ func returnToOf(s string) (string, *web.Problem) {
 // Redirect serves GET /auth/login/redirect: it starts a hosted login. Only a person's own navigation may: a
 // cross-site one gets the login page with a button, so that no other site can start a login unseen.
 func (h *Handler) Redirect(w http.ResponseWriter, r *http.Request) {
+	start := startOf(h.Gate.Facts(r), r)
+	if id := r.URL.Query().Get("transaction"); id != "" && start == startHere {
+		h.resume(w, r, id)
+		return
+	}
 	a, problem := h.askOf(r)
-	switch start := startOf(h.Gate.Facts(r), r); {
+	switch {
 	case problem != nil:
 		h.refuse(w, r, problem)
 	case start == startPrefetch:
@@ -116,6 +125,32 @@ func (h *Handler) Redirect(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.begin(w, r, a)
 	}
+}
+
+// resume goes on at the provider's page with a login that began in the form. One whose request_uri is over begins anew.
+func (h *Handler) resume(w http.ResponseWriter, r *http.Request, id string) {
+	var tx transaction
+	if !h.Transactions.Get(r, id, purposeLogin, &tx) || tx.Pushed == "" {
+		h.refuse(w, r, web.NewProblem(web.CodeLoginExpired, "Start the login again.").Login("/auth/login"))
+		return
+	}
+	p, ok := h.pick(tx.Provider, canRedirect)
+	if !ok {
+		h.refuse(w, r, web.NewProblem(web.CodeLoginExpired, "Start the login again.").Login(loginPath(tx.ReturnTo)))
+		return
+	}
+	if time.Now().After(tx.PushedEnds) {
+		h.begin(w, r, ask{provider: p, returnTo: tx.ReturnTo, loginHint: tx.Hint})
+		return
+	}
+	url, err := p.Client.PushedURL(r.Context(), tx.Pushed, id)
+	if err != nil {
+		h.unavailable(w, r, ask{provider: p, returnTo: tx.ReturnTo}, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Referrer-Policy", "same-origin")
+	http.Redirect(w, r, url, http.StatusFound) //nolint:gosec // the provider's own address, with an id that was checked
 }
 
 // Silent serves GET /auth/login/silent: is there a session at the provider? It never shows anything.

@@ -1,12 +1,12 @@
 package login
 
 import (
-	"errors"
+	"context"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/cloakroom/cloakroom/internal/dialect"
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
 	"github.com/cloakroom/cloakroom/internal/limit"
@@ -26,13 +26,7 @@ type done struct {
 	User     any               `json:"user"`
 	Session  *gate.SessionView `json:"session"`
 	ReturnTo string            `json:"return_to"`
-}
-
-// escalation is the step "go on at the hosted page" (DESIGN.md section 10).
-type escalation struct {
-	Status string `json:"status"` // redirect
-	URL    string `json:"url"`
-	Reason string `json:"reason"` // captcha | consent | unsupported_factor | provider_policy
+	Recovery []string          `json:"recovery_codes,omitempty"` // a new one, shown once: the last was used
 }
 
 // Submit serves POST /auth/login: the own-domain login.
@@ -53,49 +47,85 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 		h.no(w, r, a, problem)
 		return
 	}
+	if a.stepUp {
+		h.stepUp(w, r, a)
+		return
+	}
 	p, ok := h.pick(a.provider, canPassword)
 	if !ok {
 		h.no(w, r, a, web.NewProblem(web.CodeInvalidRequest, "There is no such provider with a login by form."))
 		return
 	}
 	account, address := limit.Account(p.Config.Name, a.username), limit.Address(client(r))
-	if wait, hit := h.limited(account, address); hit != "" {
-		h.audit(r, event.Audit{Kind: event.LimitHit, Provider: p.Config.Name, Reason: hit})
-		h.no(w, r, a, web.NewProblem(web.CodeTooManyAttempts, "Wait a while before you try again.").After(wait))
+	if problem := h.bounded(r, p, account, address); problem != nil {
+		h.no(w, r, a, problem)
 		return
 	}
 	ctx, cancel := detached(r)
 	defer cancel()
-	x, err := p.Client.Password(ctx, oidc.PasswordRequest{Username: a.username, Password: a.password, ClientAddress: client(r).String()})
-	if err != nil {
+	x, state, err := h.password(ctx, r, p, a)
+	switch {
+	case err != nil:
 		if release(r, began) {
 			h.rejected(w, r, p, a, err)
 		}
+	case x != nil:
+		h.PerAccount.Give(account)
+		h.PerAddress.Give(address)
+		h.welcome(w, r, p, a, *x)
+	default:
+		h.goOn(ctx, w, r, taken{p: p, html: a.html, run: &running{progress: progress{
+			Provider: p.Config.Name, Issuer: p.Client.Issuer(), ReturnTo: a.returnTo, Remember: a.remember, Started: time.Now().UTC(),
+			State: *state, Account: account, Address: address,
+		}}})
+	}
+}
+
+// password shows the password to the provider.
+func (h *Handler) password(ctx context.Context, r *http.Request, p Provider, a attempt) (*oidc.Exchange, *dialect.State, error) {
+	d, err := h.speak(ctx, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	return d.Begin(ctx, dialect.Credentials{
+		Username: a.username, Password: a.password, OTP: a.otp, Client: client(r).String(),
+		RedirectURI: h.redirectURI(p), State: web.NewID(),
+	})
+}
+
+// speak is how a provider does a login by form: at its challenge endpoint where it has one, unless the configuration
+// says otherwise, else in the dialect of its profile.
+func (h *Handler) speak(ctx context.Context, p Provider) (dialect.Dialect, error) {
+	if p.Config.PasswordMethod == "grant" {
+		return dialect.New(p.Client, false), nil
+	}
+	e, err := p.Client.Endpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.Config.PasswordMethod == "challenge" && e.Challenge == "" {
+		return nil, &oidc.Error{Kind: oidc.Misconfigured, Act: "discovery", Code: "no_challenge_endpoint", Reason: oidc.ReasonConfig}
+	}
+	return dialect.New(p.Client, e.Challenge != ""), nil
+}
+
+// goOn keeps a login whose password was right and says what it waits for.
+func (h *Handler) goOn(ctx context.Context, w http.ResponseWriter, r *http.Request, t taken) {
+	p, v, html := t.p, t.run.progress, t.html
+	if s := v.State; s.Status == dialect.Redirect || s.Status == dialect.PasswordChange && !s.Here {
+		h.elsewhere(w, r, p, v, html)
 		return
 	}
-	h.PerAccount.Give(account)
-	h.PerAddress.Give(address)
-	h.welcome(w, r, p, a, x)
+	run, err := h.progresses().begin(ctx, w, r, v)
+	if err != nil {
+		h.refuseStep(w, r, html, noProgress(err))
+		return
+	}
+	h.audit(r, event.Audit{Kind: event.LoginStep, Provider: p.Config.Name, Reason: string(v.State.Status)})
+	h.waits(w, r, run, html, nil)
 }
 
-// limited counts the attempt. hit names the limit that was reached. The attempt is counted before the provider is
-// asked and given back after a success, so that parallel guesses cannot slip past.
-func (h *Handler) limited(account, address string) (wait time.Duration, hit string) {
-	if ok, wait := h.PerAddress.Take(address); !ok {
-		return wait, "per_address"
-	}
-	if ok, wait := h.PerAccount.Take(account); !ok {
-		return wait, "per_account"
-	}
-	return 0, ""
-}
-
-func client(r *http.Request) netip.Addr {
-	if info := web.InfoOf(r); info != nil {
-		return info.Client
-	}
-	return netip.Addr{}
-}
+func (h *Handler) progresses() progresses { return progresses{h.Transactions, h.Store} }
 
 // welcome keeps the session and hands over the ticket. It is always a new one: a ticket that was in the browser
 // before (fixed by somebody, or of an older session) opens nothing from now on.
@@ -115,52 +145,80 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, p Provider, a 
 	}
 	h.audit(r, event.Audit{Kind: event.Login, Provider: p.Config.Name, Session: live.Session().Handle, Reason: "password"})
 	h.handOver(w, ticket, a.remember)
+	var recovery []string
+	if code := x.RecoveryCode.Reveal(); code != "" {
+		recovery = []string{code}
+	}
+	if a.html && recovery != nil {
+		h.Pages.Recovery(w, r, page.Recovery{Codes: recovery, Next: a.returnTo})
+		return
+	}
 	if a.html {
 		h.goTo(w, r, a.returnTo, http.StatusSeeOther)
 		return
 	}
 	view := gate.ViewOf(live)
-	web.WriteJSON(w, http.StatusOK, done{Status: "done", User: view.User, Session: view.Session, ReturnTo: a.returnTo})
+	web.WriteJSON(w, http.StatusOK, done{Status: "done", User: view.User, Session: view.Session, ReturnTo: a.returnTo, Recovery: recovery})
 }
 
 // rejected answers what the provider said no to. Unknown user and wrong password look the same, in time, too.
 func (h *Handler) rejected(w http.ResponseWriter, r *http.Request, p Provider, a attempt, err error) {
-	var e *oidc.Error
-	reason := oidc.ReasonUnavailable
-	if errors.As(err, &e) && e.Reason != "" {
-		reason = e.Reason
-	}
+	reason := reasonOf(err)
 	h.audit(r, event.Audit{Kind: event.LoginFailed, Provider: p.Config.Name, Reason: string(reason)})
-	switch reason {
-	case oidc.ReasonInvalidCredentials:
-		h.no(w, r, a, web.NewProblem(web.CodeInvalidCredentials, "Check both and try again.").Because(err))
-	case oidc.ReasonAccountBlocked:
-		h.no(w, r, a, web.NewProblem(web.CodeAccountBlocked, "Ask the operator of this site to unblock it.").Because(err))
-	case oidc.ReasonPasswordBreached:
-		h.no(w, r, a, web.NewProblem(web.CodePasswordBreached, "Choose a new password: the login service has sent you a message.").Because(err))
-	case oidc.ReasonAccessDenied:
-		h.no(w, r, a, web.NewProblem(web.CodeAccessDenied, "The login service does not let you in.").Because(err))
-	case oidc.ReasonRateLimited:
-		h.no(w, r, a, web.NewProblem(web.CodeTooManyAttempts, "Wait a while before you try again.").After(max(e.RetryAfter, time.Minute)).Because(err))
-	case oidc.ReasonStepUp:
-		h.escalate(w, r, p, a, err)
-	default:
-		h.no(w, r, a, providerDown(err))
-	}
+	h.no(w, r, a, refusedFor(reason, err))
 }
 
-// escalate goes on at the hosted page with what the form cannot do; never a dead end while there is such a page.
-func (h *Handler) escalate(w http.ResponseWriter, r *http.Request, p Provider, a attempt, err error) {
+// refusedFor is the problem of a login that the provider refused.
+func refusedFor(reason oidc.Reason, err error) *web.Problem {
+	switch reason {
+	case oidc.ReasonInvalidCredentials:
+		return web.NewProblem(web.CodeInvalidCredentials, "Check both and try again.").Because(err)
+	case oidc.ReasonAccountBlocked:
+		return web.NewProblem(web.CodeAccountBlocked, "Ask the operator of this site to unblock it.").Because(err)
+	case oidc.ReasonPasswordBreached:
+		return web.NewProblem(web.CodePasswordBreached, "Choose a new password: the login service has sent you a message.").Because(err)
+	case oidc.ReasonAccessDenied, oidc.ReasonDeclined:
+		return web.NewProblem(web.CodeAccessDenied, "The login service does not let you in.").Because(err)
+	case oidc.ReasonRateLimited:
+		return web.NewProblem(web.CodeTooManyAttempts, "Wait a while before you try again.").After(waitOf(err, time.Minute)).Because(err)
+	}
+	return providerDown(err)
+}
+
+// elsewhere goes on at the hosted page with what the form cannot do; never a dead end while there is such a page.
+func (h *Handler) elsewhere(w http.ResponseWriter, r *http.Request, p Provider, v progress, html bool) {
+	s := v.State
+	h.audit(r, event.Audit{Kind: event.LoginStep, Provider: p.Config.Name, Reason: string(s.Status), Detail: s.Reason})
 	if !canRedirect(p.Config) {
-		h.no(w, r, a, web.NewProblem(web.CodeAccessDenied, "The login service asks for a step that this form cannot do.").Because(err))
+		h.refuseStep(w, r, html, web.NewProblem(web.CodeAccessDenied, "The login service asks for a step that this form cannot do.").Login(loginPath(v.ReturnTo)))
 		return
 	}
-	next := redirectPath(p.Config.Name, a.returnTo, a.username)
-	if a.html {
+	next := redirectPath(h.named(p), v.ReturnTo, s.Account)
+	if s.RequestID != "" {
+		if path, ok := h.pushed(w, r, p, v); ok {
+			next = path
+		}
+	}
+	if html {
 		h.Pages.Leave(w, r, next) // a redirect would break off at the form's own policy
 		return
 	}
-	web.WriteJSON(w, http.StatusAccepted, escalation{Status: "redirect", URL: next, Reason: "unsupported_factor"})
+	web.WriteJSON(w, http.StatusAccepted, stepView{Status: s.Status, URL: next, Reason: s.Reason})
+}
+
+// pushed keeps a login that goes on at the provider's page by request_uri (OAuth 2.0 for First-Party Applications,
+// draft 04, section 5.2.2.1.1): the code will be for the verifier and the nonce that the challenge began with.
+func (h *Handler) pushed(w http.ResponseWriter, r *http.Request, p Provider, v progress) (string, bool) {
+	s := v.State
+	tx := transaction{
+		ID: s.State, Provider: p.Config.Name, Issuer: p.Client.Issuer(), Nonce: s.Nonce, Verifier: s.Verifier,
+		ReturnTo: v.ReturnTo, Started: time.Now().UTC(), Pushed: s.RequestID, PushedEnds: s.Expires, Hint: s.Account,
+	}
+	h.Transactions.Room(w, r)
+	if !web.ValidID(tx.ID) || h.Transactions.Put(w, tx.ID, purposeLogin, http.SameSiteLaxMode, tx) != nil {
+		return "", false
+	}
+	return "/auth/login/redirect?transaction=" + tx.ID, true
 }
 
 // release waits for the next multiple of the grid. false: the client went away.

@@ -37,6 +37,16 @@ func (p *Provider) AuthorizeURL(ctx context.Context, a AuthRequest) (string, err
 		"ui_locales", a.UILocales, "id_token_hint", a.IDTokenHint, p.profile.audienceParameter(), p.Audience), nil
 }
 
+// PushedURL is where the browser goes on with a login that the provider already knows, by request_uri (RFC 9126 section
+// 4). What we go by, the state, goes along for providers that do not keep it.
+func (p *Provider) PushedURL(ctx context.Context, requestURI, state string) (string, error) {
+	m, err := p.discover(ctx)
+	if err != nil {
+		return "", err
+	}
+	return withQuery(m.authorization, "client_id", p.ClientID, "request_uri", requestURI, "state", state), nil
+}
+
 // challenge is the S256 code challenge of a verifier (RFC 7636 section 4.2).
 func challenge(verifier string) string {
 	sum := sha256.Sum256([]byte(verifier))

@@ -50,7 +50,7 @@ func TestBrokenTokenEndpoint(t *testing.T) {
 			p := f.provider(nil)
 			_, err := p.Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Expect{})
 			wantError(t, err, Ambiguous, "")
-			_, err = p.Password(t.Context(), PasswordRequest{"alice", "hunter2", ""})
+			_, err = p.Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
 			if e := wantError(t, err, Ambiguous, ""); e.Reason != ReasonUnavailable {
 				t.Errorf("reason %s", e.Reason)
 			}
@@ -253,7 +253,7 @@ func TestEvents(t *testing.T) {
 		p := f.provider(nil)
 		exchange(t, p, Expect{})
 		f.token(400, `{"error":"hunter2","error_description":"wrong: hunter2, rt-1"}`)
-		_, err := p.Password(t.Context(), PasswordRequest{"alice", "hunter2", ""})
+		_, err := p.Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
 		if e := wantError(t, err, Misconfigured, "concealed"); e.Description != "" {
 			t.Errorf("description %q", e.Description)
 		}

@@ -22,6 +22,8 @@ const (
 type metadata struct {
 	issuer, authorization, token, jwks, revocation, endSession string
 
+	challenge string // authorization_challenge_endpoint (OAuth 2.0 for First-Party Applications)
+
 	algorithms   []string // id_token_signing_alg_values_supported
 	clientAuth   []string // token_endpoint_auth_methods_supported
 	issParameter bool     // authorization_response_iss_parameter_supported
@@ -84,6 +86,7 @@ func parseMetadata(body []byte) (*metadata, error) {
 	m := &metadata{
 		issuer: r.text("issuer"), authorization: r.text("authorization_endpoint"), token: r.text("token_endpoint"),
 		jwks: r.text("jwks_uri"), revocation: r.text("revocation_endpoint"), endSession: r.text("end_session_endpoint"),
+		challenge:    r.text("authorization_challenge_endpoint"),
 		algorithms:   r.list("id_token_signing_alg_values_supported"),
 		clientAuth:   r.list("token_endpoint_auth_methods_supported"),
 		issParameter: r.flag("authorization_response_iss_parameter_supported"),
@@ -106,7 +109,7 @@ func (m *metadata) check(issuer string) error {
 		return wrong("the metadata lacks authorization_endpoint, token_endpoint or jwks_uri")
 	}
 	plain := strings.HasPrefix(issuer, "http://") // on loopback: the configuration sees to it
-	for _, endpoint := range []string{m.authorization, m.token, m.jwks, m.revocation, m.endSession} {
+	for _, endpoint := range []string{m.authorization, m.token, m.jwks, m.revocation, m.endSession, m.challenge} {
 		if endpoint != "" && !safeEndpoint(endpoint, plain) {
 			return wrong("the metadata has an endpoint that is no plain https address: %q", printable(endpoint))
 		}

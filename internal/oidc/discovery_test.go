@@ -79,7 +79,7 @@ func TestDiscoveryRefuses(t *testing.T) {
 			if p.Ready() == nil {
 				t.Error("ready")
 			}
-			if _, err := p.Password(t.Context(), PasswordRequest{"a", "hunter2", ""}); err == nil || len(f.to("/token")) != 0 {
+			if _, err := p.Password(t.Context(), PasswordRequest{Username: "a", Password: "hunter2"}); err == nil || len(f.to("/token")) != 0 {
 				t.Error("the password was sent")
 			}
 		})

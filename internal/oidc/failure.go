@@ -54,7 +54,7 @@ var kinds = map[string]Kind{
 
 // refusal is an answer of a token or revocation endpoint that is no success.
 func (p *Provider) refusal(act string, a answer, o object) *Error {
-	e := &Error{Act: act, Status: a.status, RetryAfter: a.retryAfter}
+	e := &Error{Act: act, Status: a.status, RetryAfter: a.retryAfter, body: o}
 	e.Code, e.Description = codeOf(o, a.status), describe(o)
 	e.numbers = numbersOf(o)
 	if e.Code == "" {
@@ -89,13 +89,17 @@ func kindOf(e *Error) Kind {
 	return Ambiguous
 }
 
-// codeOf is the error code of an answer: error, or code, the other shape of an error at Auth0. What cannot be a code
+// codeOf is the error code of an answer: error, or code, the other shape of an error at Auth0, or Cognito's type. What cannot be a code
 // (RFC 6749 section 5.2, and no space: frameworks write "Bad Gateway" there) is none.
 func codeOf(o object, status int) string {
 	m := &members{object: o}
 	code := m.text("error")
 	if !o.has("error") && status != http.StatusOK {
 		code = m.text("code")
+		if o.has("__type") { // Cognito's JSON API, with a namespace before a # or without
+			code = m.text("__type")
+			code = code[strings.LastIndexByte(code, '#')+1:]
+		}
 	}
 	if len(code) > 64 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:/-") != "" {
 		return ""
@@ -108,7 +112,10 @@ func describe(o object) string {
 	if s := m.text("error_description"); s != "" {
 		return printable(s)
 	}
-	return printable(m.text("description"))
+	if s := m.text("description"); s != "" {
+		return printable(s)
+	}
+	return printable(m.text("message"))
 }
 
 // numbersOf reads error_codes, with which Entra ID says more than with its error.
@@ -120,20 +127,27 @@ func numbersOf(o object) (n []int) {
 }
 
 // secretFields are the members of our forms that no log may hold, should a provider echo them.
-var secretFields = []string{"password", "code", "code_verifier", "refresh_token", "token"}
+var secretFields = []string{
+	"password", "code", "code_verifier", "refresh_token", "token", "mfa_token", "otp", "totp", "oob_code", "binding_code",
+	"recovery_code", "auth_session",
+}
 
 // conceal takes out of an error what the provider echoed of our secrets.
 func (p *Provider) conceal(err error, form url.Values) error {
+	var secrets []string
+	for _, name := range secretFields {
+		secrets = append(secrets, form.Get(name))
+	}
+	return p.concealAll(err, secrets)
+}
+
+func (p *Provider) concealAll(err error, secrets []string) error {
 	var e *Error
 	if !errors.As(err, &e) {
 		return err
 	}
 	_, known := kinds[e.Code]
-	secrets := []string{p.ClientSecret.Reveal()}
-	for _, name := range secretFields {
-		secrets = append(secrets, form.Get(name))
-	}
-	for _, v := range secrets {
+	for _, v := range append(secrets, p.ClientSecret.Reveal()) {
 		if v == "" {
 			continue
 		}

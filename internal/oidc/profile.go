@@ -11,14 +11,26 @@ type Reason string
 
 // Reasons. They carry no word of the provider.
 const (
-	ReasonInvalidCredentials Reason = "invalid_credentials"
+	ReasonInvalidCredentials Reason = "invalid_credentials" // or a wrong code
 	ReasonAccountBlocked     Reason = "account_blocked"
 	ReasonPasswordBreached   Reason = "password_breached"
+	ReasonPasswordExpired    Reason = "password_expired"
+	ReasonPasswordRejected   Reason = "password_rejected" // a new one breaks the provider's rules
 	ReasonAccessDenied       Reason = "access_denied"
 	ReasonRateLimited        Reason = "rate_limited"
-	ReasonStepUp             Reason = "step_up" // the form cannot do what the provider wants; its page can
 	ReasonConfig             Reason = "config_error"
 	ReasonUnavailable        Reason = "unavailable"
+
+	// The login goes on, here if the dialect knows how, else at the provider's page.
+	ReasonSecondFactor Reason = "second_factor"
+	ReasonCaptcha      Reason = "captcha"
+	ReasonConsent      Reason = "consent"
+	ReasonPolicy       Reason = "provider_policy"
+
+	// Of a second factor.
+	ReasonPending  Reason = "pending"  // nobody has answered yet
+	ReasonDeclined Reason = "declined" // somebody said no on the other device
+	ReasonExpired  Reason = "expired"  // the login must begin anew
 )
 
 // Meaning is what a provider's words at a refused refresh mean, for the operator.
@@ -57,7 +69,7 @@ type profile struct {
 // rule says what an error answer means. What is empty fits anything. Reasons that tell of an account's state stand
 // only where the provider checks the password first: else strangers could ask who has an account.
 type rule struct {
-	act     string
+	act     string // the act, or how it begins
 	status  int
 	codes   []string
 	numbers []int  // any of them in error_codes
@@ -68,7 +80,7 @@ type rule struct {
 }
 
 func (r rule) fits(e *Error) bool {
-	return (r.act == "" || r.act == e.Act) && (r.status == 0 || r.status == e.Status) &&
+	return strings.HasPrefix(e.Act, r.act) && (r.status == 0 || r.status == e.Status) &&
 		(r.codes == nil || slices.Contains(r.codes, e.Code)) &&
 		(r.numbers == nil || slices.ContainsFunc(e.numbers, func(n int) bool { return slices.Contains(r.numbers, n) })) &&
 		strings.Contains(e.Description, r.words)
@@ -93,12 +105,12 @@ var profiles = map[string]profile{
 	"auth0": {
 		audience: "audience", realmGrant: "http://auth0.com/oauth/grant-type/password-realm",
 		addressHeader: "auth0-forwarded-for", logoutPath: "/v2/logout", logoutReturn: "returnTo", logoutHint: true,
-		rules: auth0Rules,
+		rules: slices.Concat(auth0Rules, factorRules),
 	},
-	"okta":     {},
+	"okta":     {rules: factorRules},
 	"keycloak": {authTimeMoves: true, rules: keycloakRules},
 	"entra":    {rules: entraRules},
-	"cognito":  {logoutPath: "/logout", logoutReturn: "logout_uri", logoutAlways: true},
+	"cognito":  {logoutPath: "/logout", logoutReturn: "logout_uri", logoutAlways: true, rules: cognitoRules},
 	"generic":  {},
 }
 
@@ -111,15 +123,25 @@ var auth0Rules = []rule{
 	{act: actPassword, codes: []string{"invalid_user_password"}, kind: Definitive, reason: ReasonInvalidCredentials},
 	{act: actPassword, codes: []string{"unauthorized", "blocked_user"}, kind: Definitive, reason: ReasonAccountBlocked},
 	{act: actPassword, codes: []string{"password_leaked"}, kind: Definitive, reason: ReasonPasswordBreached},
-	{act: actPassword, codes: []string{"requires_verification", "requires_validation"}, kind: StepUp, reason: ReasonStepUp}, // a CAPTCHA
-	{act: actPassword, codes: []string{"password_expired", "password_change_required"}, kind: StepUp, reason: ReasonStepUp},
+	{act: actPassword, codes: []string{"requires_verification", "requires_validation"}, kind: StepUp, reason: ReasonCaptcha},
+	{act: actPassword, codes: []string{"password_expired", "password_change_required"}, kind: StepUp, reason: ReasonPasswordExpired},
 	{codes: []string{"too_many_attempts", "too_many_logins", "too_many_requests"}, kind: Transient, reason: ReasonRateLimited},
+}
+
+// factorRules are of the grants of a second factor at Auth0, which Okta shares. A refused push is told in two ways.
+var factorRules = []rule{
+	{act: "mfa_", codes: []string{"authorization_pending", "slow_down"}, kind: Transient, reason: ReasonPending},
+	{act: "mfa_", codes: []string{"expired_token"}, kind: Definitive, reason: ReasonExpired},
+	{act: "mfa_", codes: []string{"invalid_grant"}, words: "mfa_token", kind: Definitive, reason: ReasonExpired},
+	{act: "mfa_", codes: []string{"invalid_grant"}, words: "ejected", kind: Definitive, reason: ReasonDeclined},
+	{act: "mfa_", codes: []string{"access_denied"}, kind: Definitive, reason: ReasonDeclined},
+	{act: "mfa_", codes: []string{"unsupported_challenge_type", "association_required"}, kind: StepUp, reason: ReasonPolicy},
 }
 
 // The password was right, and Keycloak's page asks for what is missing. A disabled account is said before the
 // password is looked at, so it stays "wrong".
 var keycloakRules = []rule{
-	{act: actPassword, codes: []string{"invalid_grant"}, words: "not fully set up", kind: StepUp, reason: ReasonStepUp},
+	{act: actPassword, codes: []string{"invalid_grant"}, words: "not fully set up", kind: StepUp, reason: ReasonPolicy},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "reuse exceeded", kind: Definitive, meaning: MeaningReused},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Stale token", kind: Definitive, meaning: MeaningReused},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Session not active", kind: Definitive, meaning: MeaningSessionOver},
@@ -130,11 +152,27 @@ var keycloakRules = []rule{
 
 // Locked (50053), disabled (50057) and unknown (50034) are said before the password is looked at, so they stay "wrong".
 var entraRules = []rule{
-	{act: actPassword, numbers: []int{50055}, kind: StepUp, reason: ReasonStepUp},                         // the password has expired
-	{numbers: []int{50072, 50074, 50076, 50078, 50079, 50158, 65001}, kind: StepUp, reason: ReasonStepUp}, // a second factor, consent
+	{act: actPassword, numbers: []int{50055}, kind: StepUp, reason: ReasonPasswordExpired},
+	{numbers: []int{50072, 50074, 50076, 50078, 50079}, kind: StepUp, reason: ReasonSecondFactor},
+	{numbers: []int{50158}, kind: StepUp, reason: ReasonPolicy},
+	{numbers: []int{65001}, kind: StepUp, reason: ReasonConsent},
 	{act: actRefresh, numbers: []int{70008, 700082}, kind: Definitive, meaning: MeaningExpired},
 	{act: actRefresh, numbers: []int{50173}, kind: Definitive, meaning: MeaningRevoked},
 	{act: actRefresh, numbers: []int{50057}, kind: Definitive, meaning: MeaningBlocked},
+}
+
+// Cognito's own API says what happened by the type of an exception. That an account is locked or disabled may be said
+// before the password is looked at, so it stays "wrong".
+var cognitoRules = []rule{
+	{act: "cognito_challenge", codes: []string{"CodeMismatchException", "EnableSoftwareTokenMFAException"}, kind: Definitive, reason: ReasonInvalidCredentials},
+	{act: "cognito_challenge", codes: []string{"ExpiredCodeException", "NotAuthorizedException"}, kind: Definitive, reason: ReasonExpired},
+	{act: "cognito", codes: []string{"InvalidPasswordException", "PasswordHistoryPolicyViolationException"}, kind: Definitive, reason: ReasonPasswordRejected},
+	{act: "cognito", codes: []string{"NotAuthorizedException", "UserNotFoundException"}, kind: Definitive, reason: ReasonInvalidCredentials},
+	{act: "cognito", codes: []string{"PasswordResetRequiredException"}, kind: StepUp, reason: ReasonPasswordExpired},
+	{act: "cognito", codes: []string{"UserNotConfirmedException"}, kind: StepUp, reason: ReasonPolicy},
+	{act: "cognito", codes: []string{"UserLambdaValidationException", "ForbiddenException"}, kind: Definitive, reason: ReasonAccessDenied},
+	{act: "cognito", codes: []string{"TooManyRequestsException", "TooManyFailedAttemptsException", "LimitExceededException"}, kind: Transient, reason: ReasonRateLimited},
+	{act: "cognito", codes: []string{"InternalErrorException"}, kind: Transient, reason: ReasonUnavailable},
 }
 
 // reasonOf says what an error means for a person who logs in by form, where no rule of the profile did.
@@ -151,7 +189,13 @@ func reasonOf(e *Error) Reason {
 	case Misconfigured, Rejected:
 		return ReasonConfig
 	case StepUp:
-		return ReasonStepUp
+		switch e.Code {
+		case "mfa_required", "insufficient_authorization":
+			return ReasonSecondFactor
+		case "consent_required":
+			return ReasonConsent
+		}
+		return ReasonPolicy
 	case Definitive:
 		return ReasonInvalidCredentials
 	}

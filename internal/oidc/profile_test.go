@@ -37,7 +37,7 @@ func TestPasswordByteExact(t *testing.T) {
 func TestPasswordNeedsIDToken(t *testing.T) {
 	f := newFake(t)
 	f.token(200, f.tokens(fields{"id_token": nil}))
-	x, err := f.provider(nil).Password(t.Context(), PasswordRequest{"alice", "hunter2", ""})
+	x, err := f.provider(nil).Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
 	if e := wantError(t, err, Rejected, "missing"); e.Reason != ReasonConfig || x.Tokens != (TokenSet{}) {
 		t.Errorf("reason %s", e.Reason)
 	}
@@ -61,7 +61,7 @@ func TestPasswordRequests(t *testing.T) {
 	} {
 		f := newFake(t)
 		p := f.provider(func(o *Config) { o.Profile, o.Realm, o.Audience = c.profile, c.realm, "https://api.example" })
-		if _, err := p.Password(t.Context(), PasswordRequest{"alice", "hunter2", c.address}); err != nil {
+		if _, err := p.Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2", ClientAddress: c.address}); err != nil {
 			t.Fatal(err)
 		}
 		sent := f.to("/token")[0]
@@ -94,8 +94,8 @@ func TestPasswordReasons(t *testing.T) {
 		{"generic", 400, `{"error":"invalid_grant"}`, ReasonInvalidCredentials, Definitive},
 		{"generic", 401, `{"error":"access_denied"}`, ReasonInvalidCredentials, Definitive},
 		{"generic", 403, `{"error":"access_denied"}`, ReasonAccessDenied, Definitive},
-		{"generic", 403, `{"error":"mfa_required","mfa_token":"hunter2"}`, ReasonStepUp, StepUp},
-		{"generic", 400, `{"error":"interaction_required"}`, ReasonStepUp, StepUp},
+		{"generic", 403, `{"error":"mfa_required","mfa_token":"hunter2"}`, ReasonSecondFactor, StepUp},
+		{"generic", 400, `{"error":"interaction_required"}`, ReasonPolicy, StepUp},
 		{"generic", 401, `{"error":"invalid_client"}`, ReasonConfig, Misconfigured},
 		{"generic", 400, `{"error":"invalid_request"}`, ReasonConfig, Misconfigured},
 		{"generic", 400, `{"error":"invalid_target"}`, ReasonConfig, Misconfigured},
@@ -113,34 +113,37 @@ func TestPasswordReasons(t *testing.T) {
 		{"auth0", 401, `{"error":"unauthorized","error_description":"user is blocked"}`, ReasonAccountBlocked, Definitive},
 		{"auth0", 403, `{"code":"blocked_user","description":{"x":1},"name":"E"}`, ReasonAccountBlocked, Definitive},
 		{"auth0", 401, `{"error":"password_leaked"}`, ReasonPasswordBreached, Definitive},
-		{"auth0", 401, `{"error":"requires_verification"}`, ReasonStepUp, StepUp},
-		{"auth0", 401, `{"error":"requires_validation"}`, ReasonStepUp, StepUp},
-		{"auth0", 401, `{"code":"password_expired"}`, ReasonStepUp, StepUp},
+		{"auth0", 401, `{"error":"requires_verification"}`, ReasonCaptcha, StepUp},
+		{"auth0", 401, `{"error":"requires_validation"}`, ReasonCaptcha, StepUp},
+		{"auth0", 401, `{"code":"password_expired"}`, ReasonPasswordExpired, StepUp},
 		{"auth0", 429, `{"error":"too_many_attempts"}`, ReasonRateLimited, Transient},
 		{"auth0", 429, `{"error":"too_many_requests"}`, ReasonRateLimited, Transient},
-		{"auth0", 403, `{"error":"mfa_required"}`, ReasonStepUp, StepUp},
+		{"auth0", 403, `{"error":"mfa_required"}`, ReasonSecondFactor, StepUp},
 		{"auth0", 403, `{"error":"access_denied","error_description":"by a Rule"}`, ReasonAccessDenied, Definitive},
 		{"auth0", 401, `{"error":"access_denied"}`, ReasonConfig, Misconfigured},
 		{"auth0", 403, `{"error":"unauthorized_client"}`, ReasonConfig, Misconfigured},
 		{"keycloak", 401, `{"error":"invalid_grant","error_description":"Invalid user credentials"}`, ReasonInvalidCredentials, Definitive},
 		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Account disabled"}`, ReasonInvalidCredentials, Definitive},
-		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Account is not fully set up"}`, ReasonStepUp, StepUp},
+		{"keycloak", 400, `{"error":"invalid_grant","error_description":"Account is not fully set up"}`, ReasonPolicy, StepUp},
 		{"generic", 400, `{"error":"invalid_grant","error_description":"Account is not fully set up"}`, ReasonInvalidCredentials, Definitive},
 		{"okta", 400, `{"error":"invalid_grant","error_description":"The credentials provided were invalid."}`, ReasonInvalidCredentials, Definitive},
-		{"okta", 403, `{"error":"mfa_required","mfa_token":"x"}`, ReasonStepUp, StepUp},
+		{"okta", 403, `{"error":"mfa_required","mfa_token":"x"}`, ReasonSecondFactor, StepUp},
 		{"entra", 400, entra("50126"), ReasonInvalidCredentials, Definitive},
 		{"entra", 400, entra("50034"), ReasonInvalidCredentials, Definitive},
 		{"entra", 400, entra("50053"), ReasonInvalidCredentials, Definitive},
 		{"entra", 400, entra("50057"), ReasonInvalidCredentials, Definitive},
-		{"entra", 400, entra("50055"), ReasonStepUp, StepUp},
-		{"entra", 400, entra("50076"), ReasonStepUp, StepUp},
-		{"entra", 400, entra("65001"), ReasonStepUp, StepUp},
+		{"entra", 400, entra("50055"), ReasonPasswordExpired, StepUp},
+		{"entra", 400, entra("50076"), ReasonSecondFactor, StepUp},
+		{"entra", 400, entra("65001"), ReasonConsent, StepUp},
+		{"generic", 400, `{"error":"consent_required"}`, ReasonConsent, StepUp},
+		{"generic", 403, `{"error":"insufficient_authorization"}`, ReasonSecondFactor, StepUp},
+		{"entra", 400, entra("50158"), ReasonPolicy, StepUp},
 		{"cognito", 400, `{"error":"invalid_grant"}`, ReasonInvalidCredentials, Definitive},
 	} {
 		t.Run(c.profile+" "+c.body, func(t *testing.T) {
 			f := newFake(t)
 			f.token(c.status, c.body)
-			_, err := f.provider(func(o *Config) { o.Profile = c.profile }).Password(t.Context(), PasswordRequest{"alice", "hunter2", ""})
+			_, err := f.provider(func(o *Config) { o.Profile = c.profile }).Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
 			if e := wantError(t, err, c.kind, ""); e.Reason != c.want {
 				t.Errorf("reason %s, want %s", e.Reason, c.want)
 			}

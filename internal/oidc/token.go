@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/cloakroom/cloakroom/config"
 )
 
 // Acts, as event.Call names them.
@@ -33,10 +35,15 @@ type Expect struct {
 type Exchange struct {
 	Tokens TokenSet
 	Claims Claims // zero where no ID token came
+
+	RecoveryCode config.Secret // the next one, after a login with the last (Auth0)
 }
 
 // PasswordRequest is a login by form. The password goes to the provider byte for byte.
-type PasswordRequest struct{ Username, Password, ClientAddress string }
+type PasswordRequest struct {
+	Username, Password, ClientAddress string
+	OTP                               string // Keycloak takes the second factor's code together with the password
+}
 
 func (PasswordRequest) String() string               { return "[password request]" }
 func (PasswordRequest) Format(f fmt.State, _ rune)   { fmt.Fprint(f, "[password request]") }
@@ -64,15 +71,34 @@ func (p *Provider) Password(ctx context.Context, r PasswordRequest) (Exchange, e
 	if p.Audience != "" {
 		form.Set(p.profile.audienceParameter(), p.Audience)
 	}
+	if r.OTP != "" {
+		form.Set("totp", r.OTP)
+	}
+	return p.Grant(ctx, actPassword, form, r.ClientAddress, Expect{})
+}
+
+// Grant asks the token endpoint with a grant that is a step of a login by form. clientAddress is the person's, for a
+// provider that wants to know. The error's Reason says what it means for the person.
+func (p *Provider) Grant(ctx context.Context, act string, form url.Values, clientAddress string, e Expect) (Exchange, error) {
+	x, err := p.tokenRequest(ctx, posting{act: act, form: form, header: p.addressOf(clientAddress)}, p.login(ctx, e))
+	return x, withReason(err)
+}
+
+// addressOf is the header that hands on the person's address, as the profile names it.
+func (p *Provider) addressOf(client string) http.Header {
 	header := http.Header{}
-	if a, err := netip.ParseAddr(r.ClientAddress); err == nil && p.profile.addressHeader != "" {
+	if a, err := netip.ParseAddr(client); err == nil && p.profile.addressHeader != "" {
 		header.Set(p.profile.addressHeader, a.Unmap().WithZone("").String())
 	}
-	x, err := p.tokenRequest(ctx, posting{act: actPassword, form: form, header: header}, p.login(ctx, Expect{}))
+	return header
+}
+
+// withReason says in an error what it means for a person who logs in by form.
+func withReason(err error) error {
 	if failed, ok := errors.AsType[*Error](err); ok {
 		failed.Reason = reasonOf(failed)
 	}
-	return x, err
+	return err
 }
 
 // Refresh gets a new token set. What the provider leaves out keeps its old value. An ID token that came along and
@@ -110,6 +136,9 @@ func merge(old, fresh TokenSet) TokenSet {
 	if fresh.ID == "" {
 		fresh.ID = old.ID
 	}
+	if fresh.AuthSession == "" {
+		fresh.AuthSession = old.AuthSession
+	}
 	if fresh.Scope == "" {
 		fresh.Scope = old.Scope
 	}
@@ -136,6 +165,7 @@ func (p *Provider) tokenRequest(ctx context.Context, o posting, judge func(*Exch
 		if x.Tokens, err = p.parseTokens(o.act, a, time.Now()); err != nil {
 			return err
 		}
+		x.RecoveryCode = recoveryCodeOf(a.body)
 		if err = judge(&x); err == nil {
 			return nil
 		}
@@ -157,6 +187,7 @@ func (p *Provider) parseTokens(act string, a answer, now time.Time) (TokenSet, e
 	t := TokenSet{
 		Access: m.text("access_token"), TokenType: m.text("token_type"), Refresh: m.text("refresh_token"),
 		ID: m.text("id_token"), Scope: strings.Join(m.oneOrMore("scope"), " "), Obtained: now, // some write a list
+		AuthSession: m.text("auth_session"),
 	}
 	wrong := func(rule string) error { return &Error{Kind: Rejected, Act: act, Status: a.status, Code: rule} }
 	switch {
@@ -180,6 +211,26 @@ func (p *Provider) parseTokens(act string, a answer, now time.Time) (TokenSet, e
 		t.RefreshEnd = now.Add(life)
 	}
 	return t, nil
+}
+
+// recoveryCodeOf reads the code that comes beside the tokens where one was just used up.
+func recoveryCodeOf(body []byte) config.Secret {
+	o, _ := parseObject(body)
+	m := &members{object: o}
+	return config.NewSecret(m.text("recovery_code"))
+}
+
+// Accept judges tokens that came in another way than from the token endpoint, as the answer to a login.
+func (p *Provider) Accept(ctx context.Context, act string, t TokenSet, e Expect) (Exchange, error) {
+	if t.Access == "" || !bearer(t.Access) || !visible(t.Refresh) {
+		return Exchange{}, &Error{Kind: Rejected, Act: act, Code: "token_characters", Reason: ReasonConfig}
+	}
+	x := Exchange{Tokens: t}
+	err := p.login(ctx, e)(&x)
+	if failed, ok := errors.AsType[*Error](err); ok {
+		failed.Act = act
+	}
+	return x, withReason(err)
 }
 
 // visible reports whether a token is made of the characters of RFC 6749 appendix A: printable ASCII.

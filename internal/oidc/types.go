@@ -17,6 +17,9 @@ type TokenSet struct {
 	Expires    time.Time // of the access token; zero = unknown
 	RefreshEnd time.Time // known end of the refresh token; zero = unknown
 	Generation uint64    // counts up by one with each token set of a session
+	// AuthSession goes on from this login at the challenge endpoint (OAuth 2.0 for First-Party Applications, draft 04,
+	// section 5.3.1); "" = none.
+	AuthSession string
 }
 
 func (TokenSet) String() string               { return "[token set]" }
@@ -76,7 +79,20 @@ type Error struct {
 	RetryAfter  time.Duration
 	Err         error
 
-	numbers []int // error_codes, where the provider sends them
+	numbers []int  // error_codes, where the provider sends them
+	body    object // the answer; it may hold secrets and is never printed
+}
+
+// Text is a member of the refusal that is a string, "" where there is none: what goes on from a refusal needs the
+// provider's mfa_token or auth_session. It may be a secret.
+func (e *Error) Text(name string) string {
+	m := &members{object: e.body}
+	return m.text(name)
+}
+
+// Read reads a member of the refusal into a value, and reports whether it was there and fits.
+func (e *Error) Read(name string, into any) bool {
+	return e.body.has(name) && json.Unmarshal(e.body[name], into) == nil
 }
 
 func (k Kind) String() string {

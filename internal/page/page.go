@@ -25,7 +25,7 @@ type Pages struct {
 // New parses what the binary carries. It panics if that is broken, which the tests of this package would have seen.
 func New() *Pages {
 	p := &Pages{assets: mustAssets(), templates: map[string]*template.Template{}}
-	for _, name := range []string{"login", "logout", "sessions", "confirm", "problem", "leave", "reload", "silent"} {
+	for _, name := range []string{"login", "step", "recovery", "logout", "sessions", "confirm", "problem", "leave", "reload", "silent"} {
 		t := template.New(name).Funcs(template.FuncMap{"asset": p.assets.mustURL})
 		p.templates[name] = template.Must(t.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
 	}

@@ -18,6 +18,25 @@ type text struct {
 	HidePassword, Remember, Or           string
 	continueWith, continueHosted         string
 
+	OneTimeCode string // where it is taken together with the password
+
+	ConfirmTitle, ChooseTitle, ChooseBody string
+	CodeLabel, RecoveryCode               string
+	PushTitle, PushBody, NumberBody       string
+	Confirmed, Waiting, SendAgain         string
+	OtherWay                              string
+	EnrollTitle, EnrollBody, ScanBody     string
+	QRLabel, TypeKey                      string
+	PhoneNumber, EmailAddress             string
+	RecoveryTitle, RecoveryBody, Saved    string
+	NewPasswordTitle, NewPasswordBody     string
+	NewPassword                           string
+	factors                               map[string]string // by type of factor
+	enterOTP, enterRecovery               string
+	enterSMS, enterVoice, enterEmail      string // %s = where the code was sent
+	enterSMSPlain, enterVoicePlain        string // the same where that is not known
+	enterEmailPlain                       string
+
 	LogOutQuestion, LoggedInAs, LogOut string
 	LoggingOut, StayLoggedIn           string
 	Everywhere                         string
@@ -105,6 +124,27 @@ func (t *text) ContinueWith(provider string) string {
 		return t.continueHosted
 	}
 	return fmt.Sprintf(t.continueWith, provider)
+}
+
+// enter says where the code of a factor comes from.
+func (t *text) enter(f *Factor) string {
+	sent := func(to, plain string) string {
+		if f.Name == "" {
+			return plain
+		}
+		return fmt.Sprintf(to, f.Name)
+	}
+	switch f.Type {
+	case "sms":
+		return sent(t.enterSMS, t.enterSMSPlain)
+	case "voice":
+		return sent(t.enterVoice, t.enterVoicePlain)
+	case "email":
+		return sent(t.enterEmail, t.enterEmailPlain)
+	case "recovery_code":
+		return t.enterRecovery
+	}
+	return t.enterOTP
 }
 
 // ContinueAs is the label of the button that goes on as another user.

@@ -25,6 +25,49 @@ var english = &text{
 	continueWith:   "Continue with %s",
 	continueHosted: "Continue with single sign-on",
 
+	OneTimeCode: "One-time code, if your account has one",
+
+	ConfirmTitle: "Confirm that it is you",
+	ChooseTitle:  "Confirm that it is you",
+	ChooseBody:   "Choose how.",
+	CodeLabel:    "Code",
+	RecoveryCode: "Recovery code",
+	PushTitle:    "Confirm on your device",
+	PushBody:     "We have sent a request to your device. Approve it there.",
+	NumberBody:   "We have sent a request to your device. Approve it there, with this number.",
+	Confirmed:    "I have approved it",
+	Waiting:      "Waiting for your device…",
+	SendAgain:    "Send again",
+	OtherWay:     "or in another way",
+	EnrollTitle:  "Set up a second step",
+	EnrollBody:   "Your account needs more than a password. Choose what you want to confirm with from now on.",
+	ScanBody:     "Scan this picture with your authenticator app. Then enter the code that the app shows.",
+	QRLabel:      "QR code for your authenticator app",
+	TypeKey:      "Or type in this key:",
+	PhoneNumber:  "Phone number, with the country code",
+	EmailAddress: "Email address",
+
+	RecoveryTitle: "Keep your recovery code",
+	RecoveryBody:  "With it you can log in once if you lose your device. Write it down now: it is not shown again.",
+	Saved:         "I have written it down",
+
+	NewPasswordTitle: "Choose a new password",
+	NewPasswordBody:  "The old one was right, but it has to be changed now.",
+	NewPassword:      "New password",
+
+	factors: map[string]string{
+		"otp": "Authenticator app", "sms": "Text message", "voice": "Phone call", "email": "Email",
+		"push": "Request to my device", "recovery_code": "Recovery code",
+	},
+	enterOTP:        "Enter the code that your authenticator app shows.",
+	enterRecovery:   "Enter the recovery code that you wrote down. It works once.",
+	enterSMS:        "Enter the code that we have sent to %s.",
+	enterSMSPlain:   "Enter the code that we have sent to your phone.",
+	enterVoice:      "Enter the code that you hear when we call %s.",
+	enterVoicePlain: "Enter the code that you hear when we call you.",
+	enterEmail:      "Enter the code that we have sent to %s.",
+	enterEmailPlain: "Enter the code that we have sent to your email address.",
+
 	LogOutQuestion: "Log out?",
 	LoggedInAs:     "You are logged in as",
 	LogOut:         "Log out",
@@ -75,6 +118,18 @@ var englishCodes = map[string]says{
 	web.CodeInvalidCredentials: {
 		Title: "Wrong user name or password",
 		Body:  "Check both and try again. In a password, capital letters matter.",
+	},
+	WrongCode: {
+		Title: "The code is not right",
+		Body:  "Check it and try again. A code works once, and only for a short time.",
+	},
+	Declined: {
+		Title: "The request was refused",
+		Body:  "It was refused on the other device. If that was not you, change your password.",
+	},
+	StepUnclear: {
+		Title: "That did not work",
+		Body:  "Please try again, or choose another way.",
 	},
 	web.CodeAccountBlocked: {
 		Title: "This account is blocked",

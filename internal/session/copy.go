@@ -160,7 +160,7 @@ func (r *copyRun) refused() error {
 // one copies a record and returns the counter that it belongs to.
 func (r *copyRun) one(ctx context.Context, rec store.Record) (*int, error) {
 	switch {
-	case len(rec.Blob) > 0 && rec.Blob[0] == 0 && rec.Head.Subject == replicasIndex:
+	case len(rec.Blob) > 0 && (rec.Blob[0] == NoSession || rec.Blob[0] == 0 && rec.Head.Subject == replicasIndex):
 		return nil, nil
 	case len(rec.Blob) > 0 && rec.Blob[0] == 0:
 		return r.mark(ctx, rec)

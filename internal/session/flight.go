@@ -120,6 +120,7 @@ func (d *driver) failed(err error) stepEvent {
 		return e
 	case oidc.StepUp:
 		e.outcome = stepUp
+		d.l.demanded(oe)
 		d.worked()
 		d.err = nil
 		return e
@@ -135,6 +136,7 @@ func (d *driver) failed(err error) stepEvent {
 // publish lets callers use what was saved. An ID token of somebody else ends the session now that nothing is lost.
 func (d *driver) publish() {
 	d.l.mu.Lock()
+	d.l.demand = demand{}
 	d.l.show(false)
 	d.l.mu.Unlock()
 	if d.refused == nil {

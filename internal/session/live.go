@@ -28,6 +28,7 @@ type Live struct {
 	open    *opened    // the newest record that is saved
 	state   state
 	flight  *flight
+	demand  demand        // what the provider wants to see before it refreshes
 	heard   uint64        // the newest version that the feed told of
 	news    chan struct{} // rings for the flight when the feed tells of a change
 	changed chan struct{} // closed and replaced when what the session says of itself changes

@@ -16,6 +16,10 @@ import (
 // errRecord says that a record cannot be read: changed bytes, or sealed by keys that are not here.
 var errRecord = errors.New("session: the record cannot be opened")
 
+// NoSession is the first byte of a blob that is no session's but a login's in progress: it lives for minutes, and nobody
+// lists, rewraps or copies it.
+const NoSession = 255
+
 // envelopeVersion is the first byte of a blob. A blob of a newer version is left alone: during a rolling upgrade
 // it belongs to a newer process.
 const envelopeVersion = 1
@@ -62,16 +66,17 @@ type listPart struct {
 
 // tokenPart is the token set and what refreshing it needs to know.
 type tokenPart struct {
-	Access     string `cbor:"1,keyasint"`
-	TokenType  string `cbor:"2,keyasint"`
-	Refresh    string `cbor:"3,keyasint,omitempty"`
-	ID         string `cbor:"4,keyasint,omitempty"`
-	Scope      string `cbor:"5,keyasint,omitempty"`
-	Obtained   int64  `cbor:"6,keyasint"` // milliseconds
-	Expires    int64  `cbor:"7,keyasint,omitempty"`
-	RefreshEnd int64  `cbor:"8,keyasint,omitempty"`
-	Generation uint64 `cbor:"9,keyasint"`
-	Rotates    bool   `cbor:"10,keyasint,omitempty"`
+	Access      string `cbor:"1,keyasint"`
+	TokenType   string `cbor:"2,keyasint"`
+	Refresh     string `cbor:"3,keyasint,omitempty"`
+	ID          string `cbor:"4,keyasint,omitempty"`
+	Scope       string `cbor:"5,keyasint,omitempty"`
+	Obtained    int64  `cbor:"6,keyasint"` // milliseconds
+	Expires     int64  `cbor:"7,keyasint,omitempty"`
+	RefreshEnd  int64  `cbor:"8,keyasint,omitempty"`
+	Generation  uint64 `cbor:"9,keyasint"`
+	Rotates     bool   `cbor:"10,keyasint,omitempty"`
+	AuthSession string `cbor:"11,keyasint,omitempty"`
 }
 
 // opened is a record with its parts in the clear.
@@ -286,7 +291,7 @@ func tokensOf(o *opened) tokenPart {
 	t := o.tokens
 	return tokenPart{
 		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
-		Obtained: t.Obtained.UnixMilli(), Expires: toMilli(t.Expires), RefreshEnd: toMilli(t.RefreshEnd),
+		Obtained: t.Obtained.UnixMilli(), Expires: toMilli(t.Expires), RefreshEnd: toMilli(t.RefreshEnd), AuthSession: t.AuthSession,
 		Generation: t.Generation, Rotates: o.rotates,
 	}
 }
@@ -294,7 +299,7 @@ func tokensOf(o *opened) tokenPart {
 func (t tokenPart) set() oidc.TokenSet {
 	return oidc.TokenSet{
 		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
-		Obtained: time.UnixMilli(t.Obtained), Expires: fromMilli(t.Expires), RefreshEnd: fromMilli(t.RefreshEnd),
+		Obtained: time.UnixMilli(t.Obtained), Expires: fromMilli(t.Expires), RefreshEnd: fromMilli(t.RefreshEnd), AuthSession: t.AuthSession,
 		Generation: t.Generation,
 	}
 }

@@ -97,6 +97,7 @@ type Problem struct {
 	Detail     string        // for people: what is wrong and how to mend it
 	RetryAfter time.Duration // 0 = not said
 	LoginURL   string
+	Step       any    // what a login in progress waits for, so that an app need not remember it
 	Allow      string // for 405
 	Cause      error  // for the log only
 }
@@ -138,6 +139,7 @@ type body struct {
 	RequestID  string `json:"request_id"`
 	RetryAfter int    `json:"retry_after,omitempty"`
 	LoginURL   string `json:"login_url,omitempty"`
+	Step       any    `json:"step,omitempty"`
 }
 
 // Headers sets the headers that go with the problem, for answers in HTML as in JSON.
@@ -161,7 +163,7 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 	p.Headers(w, r)
 	b := body{
 		Type: "about:blank", Title: p.Title, Status: p.Status, Code: p.Code, Detail: p.Detail,
-		LoginURL: p.LoginURL, RetryAfter: Seconds(p.RetryAfter),
+		LoginURL: p.LoginURL, RetryAfter: Seconds(p.RetryAfter), Step: p.Step,
 	}
 	if info := InfoOf(r); info != nil {
 		b.RequestID = info.ID
