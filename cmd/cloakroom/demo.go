@@ -34,11 +34,7 @@ func demoCommand() *cobra.Command {
 }
 
 // demoUsers are printed at the start; the app shows them, too.
-var demoUsers = []idp.User{
-	{Username: "alice", Password: "wonderland", Name: "Alice Liddell", Email: "alice@demo.example"},
-	{Username: "bob", Password: "builder", Name: "Bob Builder", Email: "bob@demo.example"},
-	{Username: "locked", Password: "out-of-luck", Name: "Locked Out", Email: "locked@demo.example", Locked: true},
-}
+var demoUsers = idp.DemoUsers()
 
 // runDemo serves the demo until ctx ends. What it keeps is in one directory per address.
 func runDemo(ctx context.Context, listen, dir string, out io.Writer) error {
@@ -182,11 +178,7 @@ func (d *demoServer) open(ctx context.Context, events *demo.Log) error {
 func (d *demoServer) greet(out io.Writer) {
 	fmt.Fprintf(out, "\n  Cloakroom demo: %s\n\n  users:\n", d.url)
 	for _, u := range demoUsers {
-		note := ""
-		if u.Locked {
-			note = "   (blocked at the provider)"
-		}
-		fmt.Fprintf(out, "    %-8s %s%s\n", u.Username, u.Password, note)
+		fmt.Fprintf(out, "    %-10s %-12s %s\n", u.Username, u.Password, conditions(u))
 	}
 	fmt.Fprintf(out, `
   try:

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(demoCommand(), serveCommand(), checkCommand(), schemaCommand(), versionCommand(), keysCommand(),
+	root.AddCommand(demoCommand(), idpCommand(), serveCommand(), checkCommand(), schemaCommand(), versionCommand(), keysCommand(),
 		sessionsCommand(), storeCommand())
 	return exitCode(root.ExecuteContext(ctx), stderr)
 }

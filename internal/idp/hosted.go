@@ -41,30 +41,62 @@ func (p *Provider) cookie(value string, maxAge int) *http.Cookie {
 }
 
 // authorize is the authorization endpoint: a redirect back if the person is logged in here, else the login page.
-func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	c, ok := p.client(q.Get("client_id"))
-	if !ok || !slices.Contains(c.RedirectURIs, q.Get("redirect_uri")) {
-		p.page(w, http.StatusBadRequest, view{Problem: "This app or its address is not registered here."})
+func (p *Provider) authorize(c *call) {
+	q, known := p.requested(c.r.URL.Query())
+	client, ok := p.client(q.Get("client_id"))
+	if !known || !ok || !slices.Contains(client.RedirectURIs, q.Get("redirect_uri")) {
+		p.page(c.w, http.StatusBadRequest, view{Problem: "This app or its address is not registered here, or the request is too old."})
 		return
 	}
 	if code := requestFault(q); code != "" {
-		p.back(w, r, q, url.Values{"error": {code}})
+		p.back(c, q, url.Values{"error": {code}})
 		return
 	}
-	s, loggedIn := p.current(r)
-	if max, err := strconv.Atoi(q.Get("max_age")); err == nil && time.Since(s.Since) > time.Duration(max)*time.Second {
+	s, loggedIn := p.current(c.r)
+	if limit, err := strconv.Atoi(q.Get("max_age")); err == nil && p.now().Sub(s.Since) > time.Duration(limit)*time.Second {
 		loggedIn = false
 	}
+	silent := q.Get("prompt") == "none"
 	switch {
 	case loggedIn && q.Get("prompt") != "login":
-		p.approve(w, r, q, s)
-	case q.Get("prompt") == "none":
-		p.log("authorize", "login_required", "")
-		p.back(w, r, q, url.Values{"error": {"login_required"}})
+		p.resume(c, q, s)
+	case silent:
+		c.log("authorize", "login_required", "")
+		p.back(c, q, url.Values{"error": {"login_required"}})
 	default:
-		p.page(w, http.StatusOK, view{Query: r.URL.RawQuery, Username: q.Get("login_hint")})
+		p.page(c.w, http.StatusOK, view{Query: q.Encode(), Username: q.Get("login_hint")})
 	}
+}
+
+// resume is single sign-on: the person was here before. What they did not show then is asked for now.
+func (p *Provider) resume(c *call, q url.Values, s session) {
+	u, ok := p.find(s.Subject)
+	a := &attempt{Client: q.Get("client_id"), Subject: s.Subject, AMR: s.AMR, Since: s.Since, Settled: []verdict{needsCaptcha}}
+	if len(s.AMR) > 1 {
+		a.Settled = append(a.Settled, needsFactor)
+	}
+	v := isLocked
+	if ok {
+		v = p.wanted(a, u, q)
+	}
+	if v == "" {
+		p.approve(c, q, s)
+		return
+	}
+	if q.Get("prompt") == "none" {
+		code := "interaction_required"
+		if v == needsConsent {
+			code = "consent_required"
+		}
+		c.log("authorize", code, u.Username)
+		p.back(c, q, url.Values{"error": {code}})
+		return
+	}
+	p.mu.Lock()
+	step := p.begin("login step", "step_", a)
+	shown := p.ask(a, v)
+	p.unlock()
+	p.turn(c, q, turned{a: a, step: step, user: u, stage: v, problem: shown})
 }
 
 func requestFault(q url.Values) string {
@@ -79,50 +111,6 @@ func requestFault(q url.Values) string {
 	return ""
 }
 
-// signIn is the login page's form.
-func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil {
-		http.Error(w, "The form cannot be read.", http.StatusBadRequest)
-		return
-	}
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
-		http.Error(w, "This form is sent from here only.", http.StatusForbidden)
-		return
-	}
-	raw := r.PostForm.Get("query")
-	q, err := url.ParseQuery(raw)
-	c, ok := p.client(q.Get("client_id"))
-	if err != nil || !ok || !slices.Contains(c.RedirectURIs, q.Get("redirect_uri")) || requestFault(q) != "" {
-		p.page(w, http.StatusBadRequest, view{Problem: "Start again at the app."})
-		return
-	}
-	name := r.PostForm.Get("username")
-	u, ok := p.user(name, r.PostForm.Get("password"))
-	switch {
-	case !ok:
-		p.log("hosted_login", "wrong password", "")
-		p.page(w, http.StatusUnauthorized, view{Query: raw, Username: name, Problem: "Wrong user name or password."})
-		return
-	case u.Locked:
-		p.log("hosted_login", "blocked", u.Username)
-		p.page(w, http.StatusForbidden, view{Query: raw, Username: name, Problem: "This account is blocked."})
-		return
-	}
-	value := secret("")
-	s := session{Subject: u.subject(), ID: secret("")[:22], Since: time.Now(), Ends: time.Now().Add(sessionLife)}
-	p.mu.Lock()
-	p.state.Sessions[hash(value)] = s
-	err = p.save()
-	p.mu.Unlock()
-	if err != nil {
-		http.Error(w, "The provider cannot write its state.", http.StatusInternalServerError)
-		return
-	}
-	http.SetCookie(w, p.cookie(value, int(sessionLife/time.Second)))
-	p.log("hosted_login", "ok", u.Username)
-	p.approve(w, r, q, s)
-}
-
 // current is the browser's session here.
 func (p *Provider) current(r *http.Request) (session, bool) {
 	c, err := r.Cookie(p.cookieName())
@@ -132,78 +120,86 @@ func (p *Provider) current(r *http.Request) (session, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s, ok := p.state.Sessions[hash(c.Value)]
-	return s, ok && time.Now().Before(s.Ends)
+	return s, ok && p.now().Before(s.Ends)
+}
+
+// enter begins a session in this browser, and goes back with a code.
+func (p *Provider) enter(c *call, q url.Values, a *attempt) {
+	value := secret("")
+	p.mu.Lock()
+	s := session{Subject: a.Subject, ID: secret("")[:22], Since: a.Since, Ends: p.now().Add(sessionLife), AMR: a.AMR}
+	if old, err := c.r.Cookie(p.cookieName()); err == nil {
+		if was, ok := p.state.Sessions[hash(old.Value)]; ok && was.Subject == a.Subject {
+			s.ID = was.ID // one more factor in the same session
+			delete(p.state.Sessions, hash(old.Value))
+		}
+	}
+	p.state.Sessions[hash(value)] = s
+	p.forget(a)
+	err := p.save()
+	p.mu.Unlock()
+	if err != nil {
+		http.Error(c.w, unwritten.description, http.StatusInternalServerError)
+		return
+	}
+	http.SetCookie(c.w, p.cookie(value, int(sessionLife/time.Second)))
+	u, _ := p.find(s.Subject)
+	c.log("hosted_login", "ok", u.Username)
+	p.approve(c, q, s)
 }
 
 // approve goes back with a code.
-func (p *Provider) approve(w http.ResponseWriter, r *http.Request, q url.Values, s session) {
+func (p *Provider) approve(c *call, q url.Values, s session) {
 	value := secret("code_")
 	p.witness("authorization code", value)
 	p.mu.Lock()
 	p.state.Codes[hash(value)] = code{
 		Client: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"), Challenge: q.Get("code_challenge"), Nonce: q.Get("nonce"),
-		Scope: q.Get("scope"), Subject: s.Subject, SID: s.ID, Since: s.Since, Ends: time.Now().Add(codeLife),
+		Scope: q.Get("scope"), Subject: s.Subject, SID: s.ID, Since: s.Since, Ends: p.now().Add(codeLife), AMR: s.AMR,
 	}
 	err := p.save()
 	p.mu.Unlock()
 	if err != nil {
-		p.back(w, r, q, url.Values{"error": {"server_error"}})
+		p.back(c, q, url.Values{"error": {"server_error"}})
 		return
 	}
 	u, _ := p.find(s.Subject)
-	p.log("authorize", "ok", u.Username)
-	p.back(w, r, q, url.Values{"code": {value}})
+	c.log("authorize", "ok", u.Username)
+	p.back(c, q, url.Values{"code": {value}})
 }
 
-// back sends the browser to the app, with state and iss (RFC 9207).
-func (p *Provider) back(w http.ResponseWriter, r *http.Request, q, answer url.Values) {
+// back sends the browser to the app, with state, and with iss where the dialect's provider does (RFC 9207).
+func (p *Provider) back(c *call, q, answer url.Values) {
 	u, err := url.Parse(q.Get("redirect_uri"))
 	if err != nil {
-		http.Error(w, "The redirect URI cannot be read.", http.StatusBadRequest)
+		http.Error(c.w, "The redirect URI cannot be read.", http.StatusBadRequest)
 		return
 	}
 	all := u.Query()
 	maps.Copy(all, answer)
 	all.Set("state", q.Get("state"))
-	all.Set("iss", p.Issuer)
+	if p.dialect.issuerBack {
+		all.Set("iss", p.Issuer)
+	}
 	u.RawQuery = all.Encode()
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	http.Redirect(w, r, u.String(), http.StatusSeeOther) //nolint:gosec // checked against the registration
-}
-
-// logout ends the browser's session here (OIDC RP-Initiated Logout 1.0), tells the apps, and goes to a registered
-// address.
-func (p *Provider) logout(w http.ResponseWriter, r *http.Request) {
-	if c, err := r.Cookie(p.cookieName()); err == nil {
-		p.mu.Lock()
-		ended, known := p.state.Sessions[hash(c.Value)]
-		delete(p.state.Sessions, hash(c.Value))
-		err = p.save()
-		p.mu.Unlock()
-		if err != nil {
-			http.Error(w, "The provider cannot write its state.", http.StatusInternalServerError)
-			return
-		}
-		if known {
-			p.notifyAll(ended)
-		}
-	}
-	http.SetCookie(w, p.cookie("", -1))
-	p.log("logout", "ok", "")
-	q := r.URL.Query()
-	c, ok := p.client(q.Get("client_id"))
-	to := q.Get("post_logout_redirect_uri")
-	if !ok || !slices.Contains(c.PostLogoutRedirectURIs, to) {
-		p.page(w, http.StatusOK, view{Problem: "You are logged out."})
-		return
-	}
-	http.Redirect(w, r, to, http.StatusSeeOther) //nolint:gosec // checked against the registration
+	c.w.Header().Set("Referrer-Policy", "no-referrer")
+	http.Redirect(c.w, c.r, u.String(), http.StatusSeeOther)
 }
 
 // view is what the hosted page shows. Without a Query it is only a message.
-type view struct{ Query, Username, Problem string }
+type view struct {
+	Query, Username, Problem string
+	Action                   string   // where the form goes
+	Stage                    string   // "" = user name and password
+	Step                     string   // stands for what was shown so far
+	Factors                  []Factor // to choose from
+	Factor                   Factor   // the chosen one
+	Secret, Recovery         string   // of an authenticator app that is enrolled; a recovery code to write down
+	URI                      template.URL
+}
 
 func (p *Provider) page(w http.ResponseWriter, status int, v view) {
+	v.Action = p.at.authorize
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
@@ -213,8 +209,8 @@ func (p *Provider) page(w http.ResponseWriter, status int, v view) {
 	_ = hosted.Execute(w, v)
 }
 
-func style(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	w.Header().Set("Cache-Control", "max-age=3600")
-	_, _ = w.Write([]byte(styleCSS))
+func style(c *call) {
+	c.w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	c.w.Header().Set("Cache-Control", "max-age=3600")
+	_, _ = c.w.Write([]byte(styleCSS))
 }

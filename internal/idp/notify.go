@@ -47,7 +47,7 @@ func (p *Provider) notifyAll(s session) {
 
 // notify posts one logout token until the app has an answer to it, and returns what came of it.
 func (p *Provider) notify(c Client, s session) string {
-	token, err := p.logoutToken(c, s, time.Now())
+	token, err := p.logoutToken(c, s, p.now())
 	if err != nil {
 		return "server_error"
 	}
@@ -75,11 +75,17 @@ func (p *Provider) notify(c Client, s session) string {
 
 // logoutToken is what a client is told: the session, not the person, so that their other sessions stay.
 func (p *Provider) logoutToken(c Client, s session, now time.Time) (string, error) {
-	return p.sign("logout+jwt", map[string]any{
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sign("logout+jwt", p.logoutClaims(c, s, now))
+}
+
+func (p *Provider) logoutClaims(c Client, s session, now time.Time) map[string]any {
+	return map[string]any{
 		"iss": p.Issuer, "aud": c.ID, "sub": s.Subject, "sid": s.ID, "jti": secret("")[:22],
 		"iat": now.Unix(), "exp": now.Add(noticeLife).Unix(),
 		"events": map[string]any{"http://schemas.openid.net/event/backchannel-logout": struct{}{}},
-	})
+	}
 }
 
 // post sends a form and returns the answer's status, 0 for none.

@@ -1,9 +1,6 @@
 package idp
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +12,12 @@ import (
 // state is what the provider remembers. Secrets are in it as hashes only, but for the signing key.
 type state struct {
 	Key      []byte             `json:"key"`
-	Sessions map[string]session `json:"sessions"` // by hash of the cookie
-	Codes    map[string]code    `json:"codes"`    // by hash of the code
-	Families map[string]*family `json:"families"` // by family id
-	Refresh  map[string]string  `json:"refresh"`  // hash of a refresh token -> family
-	Access   map[string]access  `json:"access"`   // by hash of the access token
+	Old      [][]byte           `json:"old,omitempty"` // keys of before
+	Sessions map[string]session `json:"sessions"`      // by hash of the cookie
+	Codes    map[string]code    `json:"codes"`         // by hash of the code
+	Families map[string]*family `json:"families"`      // by family id
+	Refresh  map[string]string  `json:"refresh"`       // hash of a refresh token -> family
+	Access   map[string]access  `json:"access"`        // by hash of the access token
 }
 
 // session is a browser that is logged in at the hosted page.
@@ -28,12 +26,14 @@ type session struct {
 	ID      string    `json:"id"` // claim sid
 	Since   time.Time `json:"since"`
 	Ends    time.Time `json:"ends"`
+	AMR     []string  `json:"amr,omitempty"`
 }
 
 // code is an authorization code that waits for its exchange.
 type code struct {
 	Client, RedirectURI, Challenge, Nonce, Scope, Subject, SID string
 	Since, Ends                                                time.Time
+	AMR                                                        []string
 	Used                                                       bool
 	Family                                                     string // what it was exchanged for
 }
@@ -46,8 +46,14 @@ type family struct {
 	Scope   string    `json:"scope"`
 	Since   time.Time `json:"since"`
 	Ends    time.Time `json:"ends"`
+	AMR     []string  `json:"amr,omitempty"`
 	Current string    `json:"current"` // hash of the refresh token that is good
 	Dead    bool      `json:"dead,omitempty"`
+
+	// With a leeway the previous token works for a while, and each use forks a new child beside the others.
+	Previous string    `json:"previous,omitempty"`
+	Rotated  time.Time `json:"rotated,omitzero"`
+	Forks    []string  `json:"forks,omitempty"`
 }
 
 type access struct {
@@ -55,12 +61,16 @@ type access struct {
 	Ends   time.Time `json:"ends"`
 }
 
-// loadState reads the state file, or makes a new state.
-func (p *Provider) loadState() error {
-	p.state = state{
+func newState() state {
+	return state{
 		Sessions: map[string]session{}, Codes: map[string]code{}, Families: map[string]*family{},
 		Refresh: map[string]string{}, Access: map[string]access{},
 	}
+}
+
+// loadState reads the state file, or makes a new state.
+func (p *Provider) loadState() error {
+	p.state = newState()
 	if p.StateFile != "" {
 		raw, err := os.ReadFile(p.StateFile)
 		switch {
@@ -74,24 +84,14 @@ func (p *Provider) loadState() error {
 		}
 	}
 	if len(p.state.Key) > 0 {
-		key, err := x509.ParsePKCS1PrivateKey(p.state.Key)
-		if err != nil {
-			return fmt.Errorf("idp: the key in %s: %w", p.StateFile, err)
-		}
-		p.key = key
-		return nil
+		return p.readKeys()
 	}
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return fmt.Errorf("idp: %w", err)
-	}
-	p.key, p.state.Key = key, x509.MarshalPKCS1PrivateKey(key)
-	return p.save()
+	return p.newKey()
 }
 
 // save forgets what is over and writes the state, whole or not at all. p.mu is held.
 func (p *Provider) save() error {
-	p.sweep(time.Now())
+	p.sweep(p.now())
 	if p.StateFile == "" {
 		return nil
 	}
@@ -130,6 +130,16 @@ func (p *Provider) sweep(now time.Time) {
 			delete(p.state.Families, k)
 		}
 	}
+	for k, a := range p.memory.attempts {
+		if now.After(a.Gone) {
+			delete(p.memory.attempts, k)
+		}
+	}
+	for k, r := range p.memory.pushed {
+		if now.After(r.Ends) {
+			delete(p.memory.pushed, k)
+		}
+	}
 	for k, id := range p.state.Refresh {
 		if p.state.Families[id] == nil {
 			delete(p.state.Refresh, k)
@@ -141,14 +151,20 @@ func (p *Provider) sweep(now time.Time) {
 func (p *Provider) CheckAccessToken(token string) (subject, name string, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	a, ok := p.state.Access[hash(token)]
-	if !ok || time.Now().After(a.Ends) {
-		return "", "", false
-	}
-	f := p.state.Families[a.Family]
-	if f == nil || f.Dead {
+	f, ok := p.familyOf(token)
+	if !ok {
 		return "", "", false
 	}
 	u, ok := p.find(f.Subject)
 	return f.Subject, u.Name, ok
+}
+
+// familyOf finds what an access token belongs to, if it is good. p.mu is held.
+func (p *Provider) familyOf(token string) (*family, bool) {
+	a, ok := p.state.Access[hash(token)]
+	if !ok || p.now().After(a.Ends) {
+		return nil, false
+	}
+	f := p.state.Families[a.Family]
+	return f, f != nil && !f.Dead
 }
