@@ -88,11 +88,17 @@ func auth0WayOn(p *Provider, a *attempt) map[string]any {
 	if len(u.Factors) == 0 {
 		needs["enroll"] = []any{map[string]any{"type": "otp"}, map[string]any{"type": "phone"}, map[string]any{"type": "push-notification"}}
 	} else {
-		var types []any
-		for _, kind := range kinds(u.Factors) {
-			types = append(types, map[string]any{"type": strings.ReplaceAll(kind, "_", "-")})
+		var types []string
+		for _, f := range u.Factors {
+			if name := auth0Families[f.Type]; !slices.Contains(types, name) {
+				types = append(types, name)
+			}
 		}
-		needs["challenge"] = types
+		challenges := []any{}
+		for _, name := range types {
+			challenges = append(challenges, map[string]any{"type": name})
+		}
+		needs["challenge"] = challenges
 	}
 	return map[string]any{"mfa_token": p.begin("mfa_token", "Fe26.2*", a), "mfa_requirements": needs}
 }
@@ -146,6 +152,11 @@ func (p *Provider) auth0Realm(a asked) (granted, *oauthError) {
 		return granted{}, &e
 	}
 	return p.auth0Password(a)
+}
+
+// auth0Families are the types of factors in the words of mfa_requirements.
+var auth0Families = map[string]string{
+	"otp": "otp", "sms": "phone", "voice": "phone", "email": "email", "push": "push-notification", "recovery_code": "recovery-code",
 }
 
 // auth0Kinds are the types of factors in the words of the list.
@@ -265,7 +276,7 @@ func (p *Provider) auth0Associate(c *call) {
 		v = hasEnrolled
 	}
 	if v == "" {
-		v = p.enrol(a, auth0Enrolled(c), c.form.Get("phone_number"))
+		v = p.enrol(a, auth0Enrolled(c), c.form.Get("phone_number")+c.form.Get("email"))
 	}
 	if v != "" {
 		p.deny(c, p.say(v))

@@ -126,7 +126,7 @@ func (p *Provider) challenged(q asking) {
 	case isLocked, isDenied:
 		p.wrong(q, v)
 	default:
-		p.toWeb(q, u)
+		p.toWeb(q, v)
 	}
 }
 
@@ -166,9 +166,13 @@ func (p *Provider) insufficient(q asking, required string, more map[string]any) 
 }
 
 // toWeb sends the login to the hosted page. Without a PKCE challenge no request can be carried over (section 5.2.2.1.1).
-func (p *Provider) toWeb(q asking, u User) {
+func (p *Provider) toWeb(q asking, why verdict) {
+	u := p.userOf(q.at)
 	e := &oauthError{status: http.StatusForbidden, code: "redirect_to_web", description: "Go on at the provider's page."}
-	members := map[string]any{"auth_session": p.turnSession(q.at)}
+	members := map[string]any{"auth_session": p.turnSession(q.at), "reason": "provider_policy"}
+	if why == needsCaptcha || why == needsConsent {
+		members["reason"] = string(why)
+	}
 	if q.at.Challenge != "" && len(q.client.RedirectURIs) > 0 {
 		uri := requestURN + secret("")
 		p.witness("request_uri", uri)
@@ -222,11 +226,9 @@ func (p *Provider) second(q asking, u User) {
 	var v verdict
 	switch {
 	case len(u.Factors) == 0 && wanted != "" && !typed:
-		v = p.enrol(at, wanted, q.form.Get("phone_number"))
-	case typed && !at.open:
-		v = noSuchFactor
+		v = p.enrol(at, wanted, q.form.Get("phone_number")+q.form.Get("email"))
 	case typed:
-		v = p.answer(at, q.form.Get("otp"))
+		v = p.typed(q, u)
 	case wanted != "" && at.open && at.factor.ID == wanted && at.factor.Type == "push":
 		if v = p.poll(at); v == isPending || v == isFast {
 			v = ""
@@ -246,7 +248,7 @@ func (p *Provider) second(q asking, u User) {
 		p.wrong(q, v)
 	case slices.Contains(at.Settled, needsFactor):
 		if v := p.wanted(at, p.userOf(at), q.form); v != "" {
-			p.toWeb(q, u)
+			p.toWeb(q, v)
 			return
 		}
 		p.complete(q)
@@ -256,6 +258,21 @@ func (p *Provider) second(q asking, u User) {
 	}
 }
 
+// typed checks a code. What needs no sending may be named along with its code.
+func (p *Provider) typed(q asking, u User) verdict {
+	at := q.at
+	f, named := byID(u.Factors, q.form.Get("factor"))
+	if named && (!at.open || at.factor.ID != f.ID) && (f.Type == "otp" || f.Type == "recovery_code") {
+		if v := p.choose(at, f); v != "" {
+			return v
+		}
+	}
+	if !at.open {
+		return noSuchFactor
+	}
+	return p.answer(at, q.form.Get("otp"))
+}
+
 // missing is what the second factor needs next.
 func (p *Provider) missing(at *attempt, u User) (required string, more map[string]any) {
 	factors := []map[string]any{}
@@ -263,7 +280,7 @@ func (p *Provider) missing(at *attempt, u User) (required string, more map[strin
 		factors = append(factors, map[string]any{"id": f.ID, "type": f.Type, "name": f.Name})
 	}
 	if len(u.Factors) == 0 {
-		for _, kind := range []string{"otp", "sms", "voice"} {
+		for _, kind := range []string{"otp", "sms", "voice", "email"} {
 			factors = append(factors, map[string]any{"id": kind, "type": kind, "name": ""})
 		}
 	}

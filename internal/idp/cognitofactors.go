@@ -39,7 +39,7 @@ func (p *Provider) awsChosen(at *attempt, u User, name string) (any, verdict) {
 		if v := p.choose(at, f); v != "" {
 			return nil, v
 		}
-		parameters := map[string]string{"USER_ID_FOR_SRP": u.Username}
+		parameters := map[string]string{}
 		if sent(f) {
 			parameters["CODE_DELIVERY_DELIVERY_MEDIUM"], parameters["CODE_DELIVERY_DESTINATION"] = strings.ToUpper(kind), f.Name
 		} else {
@@ -53,6 +53,7 @@ func (p *Provider) awsChosen(at *attempt, u User, name string) (any, verdict) {
 // awsChallenge makes a Session, which is good once.
 func (p *Provider) awsChallenge(at *attempt, name string, parameters map[string]string) map[string]any {
 	at.stage = verdict(name)
+	parameters["USER_ID_FOR_SRP"] = p.userOf(at).Username
 	return map[string]any{"ChallengeName": name, "ChallengeParameters": parameters, "Session": p.awsSession(at)}
 }
 

@@ -239,7 +239,10 @@ func (p *Provider) enrol(a *attempt, kind, to string) verdict {
 		}
 		f.Name = "XXXXXXX" + to[len(to)-4:]
 	case "email":
-		if to = u.Email; to == "" {
+		if to == "" {
+			to = u.Email
+		}
+		if to == "" {
 			return badRequest
 		}
 		f.Name = to[:1] + "***@***"

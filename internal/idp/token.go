@@ -3,6 +3,7 @@ package idp
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -255,9 +256,7 @@ func (p *Provider) issue(g granted) (map[string]any, error) {
 	if p.dialect.extras != nil {
 		p.dialect.extras(p, g, answer)
 	}
-	for name, value := range g.extra {
-		answer[name] = value
-	}
+	maps.Copy(answer, g.extra)
 	return answer, nil
 }
 
