@@ -18,6 +18,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/admin"
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/limit"
+	"github.com/cloakroom/cloakroom/internal/login"
 	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/seal"
@@ -88,7 +89,7 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	h.feed = session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
 	shared := shared{
 		store: st, ring: ring, events: h.events, pages: page.New(), cache: cache, feed: h.feed,
-		perAccount: limit.New(cfg.Limits.PerAccount), perAddress: limit.New(cfg.Limits.PerAddress),
+		limits: limitsOf(cfg.Limits, st), human: login.NewHuman(cfg.Challenge, h.events), perAddress: limit.New(cfg.Limits.PerAddress),
 	}
 	for _, f := range cfg.Frontends {
 		made, err := newFrontend(f, shared)
@@ -102,6 +103,16 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	}
 	h.begin(o.Log)
 	return h, nil
+}
+
+// limitsOf makes the counters of logins. Of a provider's budget one half is for strangers and one for known browsers.
+func limitsOf(l config.Limits, st store.Store) login.Limits {
+	half := config.Rate{Burst: l.PerProvider.Burst / 2, Per: l.PerProvider.Per}
+	return login.Limits{
+		PerAddress: limit.NewCounter("address", l.PerAddress, st), PerAccount: limit.NewCounter("account", l.PerAccount, st),
+		PerDevice: limit.NewCounter("device", l.PerAccount, st), PerHuman: limit.NewCounter("human", l.PerAccount, st),
+		Strangers: limit.NewCounter("strangers", half, st), Known: limit.NewCounter("known", half, st),
+	}
 }
 
 // begin starts what runs beside the requests.

@@ -30,8 +30,9 @@ type shared struct {
 	pages      *page.Pages
 	cache      *session.Cache
 	feed       *session.Feed
-	perAccount *limit.GCRA
-	perAddress *limit.GCRA
+	limits     login.Limits
+	human      *login.Human
+	perAddress *limit.GCRA // of notices from providers
 }
 
 // frontend is one configured app: the rooms of its requests, wired.
@@ -90,7 +91,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	transactions := web.Transactions{Cookies: cookies, Ring: s.ring, Frontend: cfg.URL}
 	f.login = login.New(login.Options{
 		Frontend: cfg, Providers: ordered, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: s.pages, PerAccount: s.perAccount, PerAddress: s.perAddress, Events: s.events,
+		Store: s.store, Pages: s.pages, Limits: s.limits, Human: s.human, Events: s.events,
 	})
 	f.account = account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,

@@ -153,6 +153,7 @@ func (c Config) check(a at) {
 		a.key("store_grace").say("is below zero or above an hour", "write a duration like 30s; it is how late an end may be")
 	}
 	c.Limits.check(a.key("limits"))
+	c.Challenge.check(a.key("challenge"))
 	checkFrontends(a.key("frontends"), c)
 }
 

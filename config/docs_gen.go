@@ -24,7 +24,7 @@ var docs = map[string]doc{
 	"Verify.listen":                 {"The address of the forward-auth listener, for nginx `auth_request` and its like. It is never on the public one.", "`\"\"`, none"},
 	"Limits.per_account":            {"Tries for one account of one provider, from wherever they come. Too many lets passwords be guessed, too few lets strangers keep a user out.", "`10/15m`"},
 	"Limits.per_address":            {"Tries from one client address (IPv6: one /64). Users behind one address share it.", "`100/15m`"},
-	"Limits.per_provider":           {"Tries at one provider, over all accounts and addresses.", "none"},
+	"Limits.per_provider":           {"Tries at one provider, over all accounts and addresses: it is asked no more often than that. One half is kept for browsers that have logged in before, so that an attack keeps no owner out.", "none"},
 	"Challenge.verify_url":          {"The service's address that verifies an answer.", "`\"\"`, none"},
 	"Challenge.secret":              {"Our secret at that service.", "none"},
 	"Log.requests":                  {"Which requests get a line: `all`, `errors` (status 500 and above, and every answer with a problem code) or `none`.", "`all`"},

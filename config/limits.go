@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"net/url"
+	"time"
+)
 
 // Limits says how often the own-domain form may be tried before a user is told to wait (429). A rate `10/15m` is
 // ten tries at once, and ten more spread over each 15 minutes.
@@ -16,10 +19,11 @@ type Limits struct {
 	// Default: `100/15m`
 	PerAddress Rate `yaml:"per_address"`
 
-	// Tries at one provider, over all accounts and addresses.
+	// Tries at one provider, over all accounts and addresses: it is asked no more often than that. One half is kept for
+	// browsers that have logged in before, so that an attack keeps no owner out.
 	//
 	// Default: none
-	PerProvider Rate `yaml:"per_provider" later:"*"`
+	PerProvider Rate `yaml:"per_provider"`
 }
 
 func (l Limits) withDefaults() Limits {
@@ -29,6 +33,9 @@ func (l Limits) withDefaults() Limits {
 }
 
 func (l Limits) check(a at) {
+	if p := l.PerProvider; p != (Rate{}) && (p.Burst < 2 || p.Per <= 0) {
+		a.key("per_provider").say("is too small to be halved", "write a rate like 100/1m, or leave it out")
+	}
 	for _, r := range []struct {
 		key  string
 		rate Rate
@@ -39,15 +46,37 @@ func (l Limits) check(a at) {
 	}
 }
 
-// Challenge is an outside service that tells people from programs.
+// Challenge is an outside service that tells people from programs. Where a limit would make a stranger wait, whoever
+// solves its challenge may go on: 403 `challenge_required` asks for it. Any service that takes `secret`, `response` and
+// `remoteip` as a form and answers with `success` will do: Turnstile, hCaptcha, reCAPTCHA. The page that shows the
+// challenge is your own.
 type Challenge struct {
 	// The service's address that verifies an answer.
 	//
 	// Default: `""`, none
-	VerifyURL string `yaml:"verify_url" later:"*"`
+	VerifyURL string `yaml:"verify_url"`
 
 	// Our secret at that service.
 	//
 	// Default: none
-	Secret Secret `yaml:"secret" later:"*"`
+	Secret Secret `yaml:"secret"`
+}
+
+func (c Challenge) check(a at) {
+	if c.VerifyURL == "" {
+		if !c.Secret.Empty() {
+			a.key("secret").say("is for a service that is not named", "write verify_url, or leave both out")
+		}
+		return
+	}
+	u, err := url.Parse(c.VerifyURL)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "":
+		a.key("verify_url").say("is no URL", "write it like https://challenges.cloudflare.com/turnstile/v0/siteverify")
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopbackHost(u.Hostname())):
+		a.key("verify_url").say("is not https", "write https://, or http:// on localhost")
+	}
+	if c.Secret.Empty() {
+		a.key("secret").say("is missing", "write ${env:NAME} or ${file:PATH}")
+	}
 }

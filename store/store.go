@@ -146,6 +146,19 @@ type Watcher interface {
 	Watch(ctx context.Context, f Feed) error
 }
 
+// Rate is how often something may be done: each time costs Interval, and at most Limit may be owed (GCRA, the generic cell
+// rate algorithm). Ten at once and ten more in each quarter of an hour are an Interval of 90 s and a Limit of 15 minutes.
+type Rate struct{ Interval, Limit time.Duration }
+
+// Limiter is an ability: counters that many processes share. A counter that owes nothing is as good as none, so a store
+// may forget it, and one that is lost in a failover starts anew.
+type Limiter interface {
+	// Take counts one for a key. 0 = it is allowed; else nothing was counted, and it would be allowed after the answer.
+	Take(ctx context.Context, key string, r Rate) (wait time.Duration, err error)
+	// Give takes one back.
+	Give(ctx context.Context, key string, r Rate) error
+}
+
 // Clock is an ability: a store that knows the time. Processes whose own clocks differ then judge ends alike.
 type Clock interface {
 	Now(ctx context.Context) (time.Time, error)

@@ -157,6 +157,9 @@ func (h *Handler) end(r *http.Request, l *session.Live, everywhere bool) error {
 		if err != nil {
 			return err
 		}
+		if err := h.Sessions.ForgetDevices(ctx, s.Issuer, s.Subject); err != nil {
+			return err
+		}
 		detail = "everywhere: " + strconv.Itoa(n) + " others"
 	}
 	revoked, err := h.Sessions.End(ctx, l, session.ReasonLogout)

@@ -128,6 +128,10 @@ func (firstParty) refused(s *State, err error) error {
 		return nil
 	case "invalid_session":
 		e.Kind, e.Reason = oidc.Definitive, oidc.ReasonExpired
+	case "access_denied":
+		if s.Input == Wait { // on the other device
+			e.Kind, e.Reason = oidc.Definitive, oidc.ReasonDeclined
+		}
 	case "authorization_pending", "slow_down":
 		e.Kind, e.Reason = oidc.Transient, oidc.ReasonPending
 	}
@@ -188,9 +192,11 @@ func wants(s *State, e *oidc.Error) error {
 		s.RecoveryCodes = w.RecoveryCodes
 	}
 	s.Status = Challenge
+	if w.Required == "enroll" || w.Secret != "" || w.URI != "" || len(w.RecoveryCodes) > 0 { // the last ones: to set one up
+		s.Status = Enroll
+	}
 	switch w.Required {
 	case "enroll":
-		s.Status = Enroll
 	case "otp", "factor", "push":
 	default: // a step whose name means nothing to us; the provider's page knows it
 		e.Reason = oidc.ReasonSecondFactor

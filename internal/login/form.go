@@ -2,6 +2,7 @@ package login
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ type attempt struct {
 	username, password string
 	provider           string
 	returnTo           string
+	account            string // key of the limits, once it is known to be this person's
+	challenge          string // the answer to a challenge that tells people from programs
 	otp                string // the second factor, where the provider takes it with the password (Keycloak)
 	remember           bool
 	stepUp             bool // the session that is there shows its second factor again
@@ -33,7 +36,7 @@ type attempt struct {
 type members struct{ text, flag []string }
 
 var (
-	attemptMembers = members{text: []string{"username", "password", "otp", "provider", "return_to"}, flag: []string{"remember", "step_up"}}
+	attemptMembers = members{text: []string{"username", "password", "otp", "provider", "return_to", "challenge"}, flag: []string{"remember", "step_up"}}
 	stepMembers    = members{text: []string{"action", "transaction", "factor", "code", "password", "phone_number", "email"}}
 )
 
@@ -46,6 +49,9 @@ func read(w http.ResponseWriter, r *http.Request) (attempt, *web.Problem) {
 	}
 	if to, ok := web.ReturnTo(fields["return_to"]); ok {
 		a.returnTo = to
+	}
+	for _, name := range challengeFields {
+		a.challenge = cmp.Or(a.challenge, fields[name])
 	}
 	switch {
 	case problem != nil:

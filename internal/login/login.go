@@ -15,7 +15,6 @@ import (
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
-	"github.com/cloakroom/cloakroom/internal/limit"
 	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/session"
@@ -41,8 +40,8 @@ type Options struct {
 	Transactions web.Transactions
 	Store        store.Store
 	Pages        *page.Pages
-	PerAccount   *limit.GCRA // shared by all frontends
-	PerAddress   *limit.GCRA
+	Limits       Limits // shared by all frontends
+	Human        *Human // nil = no challenge is configured
 	Events       event.Sink
 }
 

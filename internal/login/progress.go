@@ -26,10 +26,9 @@ type progress struct {
 	Remember         bool
 	Started          time.Time
 	State            dialect.State
-	Account, Address string // keys of the limits, given back when the login is done
-	Device           bool   // the browser was known before
-	Session          string // handle of the session that steps up, "" = a new login
-	Subject          string // whose that is
+	Who              attemptOf // what the limits counted, to be given back when the login is done
+	Session          string    // handle of the session that steps up, "" = a new login
+	Subject          string    // whose that is
 
 	Codes int // codes that were tried
 	Sends int // codes that were asked for, factors chosen or set up

@@ -189,9 +189,12 @@ func (h *Handler) finishForm(ctx context.Context, w http.ResponseWriter, r *http
 		h.refuseStep(w, r, t.html, web.NewProblem(web.CodeLoginFailed, "Log in again.").Login(loginPath(run.ReturnTo)).Because(err))
 		return
 	}
-	h.PerAccount.Give(run.Account)
-	h.PerAddress.Give(run.Address)
-	h.welcome(w, r, t.p, attempt{returnTo: run.ReturnTo, remember: run.Remember, html: t.html}, x)
+	h.Limits.refund(ctx, run.Who)
+	done := attempt{returnTo: run.ReturnTo, remember: run.Remember, html: t.html}
+	if run.Session == "" { // at a step-up the account is not the name that was typed in
+		done.account = run.Who.Account
+	}
+	h.welcome(w, r, t.p, done, x)
 }
 
 // cancel forgets the login.

@@ -28,8 +28,8 @@ func (h *Handler) stepUp(w http.ResponseWriter, r *http.Request, a attempt) {
 		h.no(w, r, a, web.NewProblem(web.CodeLoginFailed, "The provider of this session is not configured any more. Log in again.").Login("/auth/login"))
 		return
 	}
-	account, address := limit.Account(p.Config.Name, s.Subject), limit.Address(client(r))
-	if problem := h.bounded(r, p, account, address); problem != nil {
+	who := attemptOf{Provider: p.Config.Name, Account: limit.Account("step-up "+s.Issuer, s.Subject), Address: limit.Address(client(r))}
+	if problem := h.bounded(r, who); problem != nil {
 		h.no(w, r, a, problem)
 		return
 	}
@@ -45,8 +45,7 @@ func (h *Handler) stepUp(w http.ResponseWriter, r *http.Request, a attempt) {
 		h.no(w, r, a, web.NewProblem(web.CodeSessionEnded, "Log in again.").Login(loginPath(a.returnTo)).Because(err))
 		return
 	case demand == nil: // the provider wants nothing: the session is as good as new
-		h.PerAccount.Give(account)
-		h.PerAddress.Give(address)
+		h.Limits.refund(ctx, who)
 		h.already(w, r, a, live)
 		return
 	}
@@ -63,7 +62,7 @@ func (h *Handler) stepUp(w http.ResponseWriter, r *http.Request, a attempt) {
 	}
 	h.goOn(ctx, w, r, taken{p: p, html: a.html, run: &running{progress: progress{
 		Provider: p.Config.Name, Issuer: s.Issuer, ReturnTo: a.returnTo, Remember: s.Remember, Started: time.Now().UTC(),
-		State: *state, Account: account, Address: address, Session: s.Handle, Subject: s.Subject,
+		State: *state, Who: who, Session: s.Handle, Subject: s.Subject,
 	}}})
 }
 

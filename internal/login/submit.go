@@ -56,8 +56,8 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 		h.no(w, r, a, web.NewProblem(web.CodeInvalidRequest, "There is no such provider with a login by form."))
 		return
 	}
-	account, address := limit.Account(p.Config.Name, a.username), limit.Address(client(r))
-	if problem := h.bounded(r, p, account, address); problem != nil {
+	who := h.attemptOf(r, p, a)
+	if problem := h.bounded(r, who); problem != nil {
 		h.no(w, r, a, problem)
 		return
 	}
@@ -70,15 +70,27 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 			h.rejected(w, r, p, a, err)
 		}
 	case x != nil:
-		h.PerAccount.Give(account)
-		h.PerAddress.Give(address)
+		h.Limits.refund(ctx, who)
+		a.account = who.Account
 		h.welcome(w, r, p, a, *x)
 	default:
 		h.goOn(ctx, w, r, taken{p: p, html: a.html, run: &running{progress: progress{
 			Provider: p.Config.Name, Issuer: p.Client.Issuer(), ReturnTo: a.returnTo, Remember: a.remember, Started: time.Now().UTC(),
-			State: *state, Account: account, Address: address,
+			State: *state, Who: who,
 		}}})
 	}
+}
+
+// attemptOf is who tries to log in, as the limits see it.
+func (h *Handler) attemptOf(r *http.Request, p Provider, a attempt) attemptOf {
+	address := client(r)
+	who := attemptOf{Provider: p.Config.Name, Account: limit.Account(h.origin+" "+p.Config.Name, a.username), Address: limit.Address(address)}
+	if d := h.deviceOf(r); h.knows(r.Context(), d, who.Account) {
+		who.Device = d.ID
+		return who
+	}
+	who.Human = h.Human.passed(r.Context(), a.challenge, address.String())
+	return who
 }
 
 // password shows the password to the provider.
@@ -145,6 +157,9 @@ func (h *Handler) welcome(w http.ResponseWriter, r *http.Request, p Provider, a 
 	}
 	h.audit(r, event.Audit{Kind: event.Login, Provider: p.Config.Name, Session: live.Session().Handle, Reason: "password"})
 	h.handOver(w, ticket, a.remember)
+	if a.account != "" {
+		h.remember(w, r, a.account, x.Claims)
+	}
 	var recovery []string
 	if code := x.RecoveryCode.Reveal(); code != "" {
 		recovery = []string{code}

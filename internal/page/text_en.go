@@ -148,6 +148,11 @@ var englishCodes = map[string]says{
 		Body:  "To keep accounts safe, logging in is paused. Please wait a little and try again.",
 		in:    "To keep accounts safe, logging in is paused. Please try again in %s.",
 	},
+	web.CodeChallengeRequired: {
+		Title: "Please show that you are no robot",
+		Body:  "There have been many attempts. Please log in on the app's own page, where you can solve a puzzle.",
+		in:    "There have been many attempts. Please log in on the app's own page, where you can solve a puzzle, or try again in %s.",
+	},
 	web.CodeProviderUnavailable: {
 		Title: "The login service does not answer",
 		Body:  "Your account is fine. Please try again in a moment.",

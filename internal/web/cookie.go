@@ -21,6 +21,7 @@ const TransactionLife = 10 * time.Minute
 type Cookies struct {
 	ticket   string
 	txPrefix string
+	device   string
 	secure   bool
 	sameSite http.SameSite
 }
@@ -36,13 +37,13 @@ func NewCookies(frontend string, s config.Session) (Cookies, error) {
 		c.sameSite = http.SameSiteLaxMode
 	}
 	if c.secure {
-		c.ticket, c.txPrefix = "__Host-Http-cloakroom", "__Host-cloakroom-tx-"
+		c.ticket, c.txPrefix, c.device = "__Host-Http-cloakroom", "__Host-cloakroom-tx-", "__Host-Http-cloakroom-device"
 	} else {
 		port := u.Port()
 		if port == "" {
 			port = "80"
 		}
-		c.ticket, c.txPrefix = "cloakroom-"+port, "cloakroom-"+port+"-tx-"
+		c.ticket, c.txPrefix, c.device = "cloakroom-"+port, "cloakroom-"+port+"-tx-", "cloakroom-"+port+"-device"
 	}
 	if s.Cookie != "" {
 		c.ticket = s.Cookie
@@ -95,10 +96,17 @@ func (c Cookies) Read(r *http.Request) Carried {
 
 // Transaction returns the value of the transaction cookie with this id, and whether there is exactly one.
 func (c Cookies) Transaction(r *http.Request, id string) (string, bool) {
-	var value string
+	return only(r, c.txPrefix+id)
+}
+
+// Device returns the value of the cookie of a known browser, and whether there is exactly one.
+func (c Cookies) Device(r *http.Request) (string, bool) { return only(r, c.device) }
+
+// only is the value of the one cookie of a name.
+func only(r *http.Request, wanted string) (value string, ok bool) {
 	n := 0
 	for name, v := range pairs(r) {
-		if len(name) == len(c.txPrefix)+len(id) && name[:len(c.txPrefix)] == c.txPrefix && name[len(c.txPrefix):] == id {
+		if name == wanted {
 			value = v
 			n++
 		}
@@ -151,6 +159,11 @@ func (c Cookies) SetTransaction(w http.ResponseWriter, id, value string, site ht
 		site = http.SameSiteLaxMode
 	}
 	c.set(w, c.txPrefix+id, value, TransactionLife, site)
+}
+
+// SetDevice marks a browser as known. Only our own pages' requests carry it.
+func (c Cookies) SetDevice(w http.ResponseWriter, value string, life time.Duration) {
+	c.set(w, c.device, value, life, http.SameSiteStrictMode)
 }
 
 // ClearTransaction removes a transaction cookie.

@@ -22,6 +22,7 @@ const (
 	CodePasswordBreached    = "password_breached"
 	CodeAccessDenied        = "access_denied"
 	CodeTooManyAttempts     = "too_many_attempts"
+	CodeChallengeRequired   = "challenge_required"
 	CodeProviderUnavailable = "provider_unavailable"
 	CodeStoreUnavailable    = "store_unavailable"
 	CodeInvalidRequest      = "invalid_request"
@@ -65,6 +66,7 @@ var standings = map[string]standing{
 	CodePasswordBreached:    {403, "This password is known from a data breach"},
 	CodeAccessDenied:        {403, "Access was denied"},
 	CodeTooManyAttempts:     {429, "Too many attempts"},
+	CodeChallengeRequired:   {403, "Please show that you are no robot"},
 	CodeProviderUnavailable: {503, "The login service cannot be reached"},
 	CodeStoreUnavailable:    {503, "The session store cannot be reached"},
 	CodeInvalidRequest:      {400, "The request is not valid"},

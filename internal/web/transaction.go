@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/cloakroom/cloakroom/internal/seal"
 )
@@ -67,6 +68,39 @@ func (t Transactions) Get(r *http.Request, id, purpose string, v any) bool {
 	}
 	plain, err := t.Ring.Open(t.context(id, purpose), sealed)
 	return err == nil && json.Unmarshal(plain, v) == nil
+}
+
+// deviceLife is how long a browser stays known after a login.
+const deviceLife = 180 * 24 * time.Hour
+
+// PutDevice seals what is known of a browser into its cookie.
+func (t Transactions) PutDevice(w http.ResponseWriter, v any) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	value := base64.RawURLEncoding.EncodeToString(t.Ring.Seal(t.deviceContext(), plain))
+	if len(t.Cookies.device)+len(value) <= maxCookie {
+		t.Cookies.SetDevice(w, value, deviceLife)
+	}
+}
+
+// GetDevice opens the cookie of a known browser. false: there is none, or it is not ours.
+func (t Transactions) GetDevice(r *http.Request, v any) bool {
+	value, ok := t.Cookies.Device(r)
+	if !ok || len(value) > maxCookie {
+		return false
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil {
+		return false
+	}
+	plain, err := t.Ring.Open(t.deviceContext(), sealed)
+	return err == nil && json.Unmarshal(plain, v) == nil
+}
+
+func (t Transactions) deviceContext() seal.Context {
+	return seal.Context{Purpose: "device", Frontend: t.Frontend, Field: "accounts"}
 }
 
 // Room drops the oldest transactions so that one more stays within MaxTransactions. Without a bound they pile up

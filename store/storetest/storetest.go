@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"neither given nor returned bytes are kept":          aliased,
 		"a context that is over stops a call":                canceled,
 		"pruning removes what is over, bounded, and no more": pruned,
+		"a shared counter allows what its rate says":         limited,
 		"a store that serves answers a ping":                 func(t *testing.T, s store.Store) { must(t, s.Ping(t.Context())) },
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
