@@ -59,14 +59,20 @@ func (r *rig) result(what string, got reply) map[string]any {
 	return result
 }
 
-func challenged(got reply, name string) bool { return got.status == 200 && got.m["ChallengeName"] == name }
+func challenged(got reply, name string) bool {
+	return got.status == 200 && got.m["ChallengeName"] == name
+}
 
 func TestCognitoPasswords(t *testing.T) {
 	r := opened(t, "cognito", nil)
 	for _, tc := range []struct{ user, pass, kind string }{
-		{"alice", "x", "NotAuthorizedException"}, {"nobody", "x", "NotAuthorizedException"}, {"locked", "out-of-luck", "NotAuthorizedException"},
-		{"breached", "open-sesame", "PasswordResetRequiredException"}, {"unverified", "open-sesame", "UserNotConfirmedException"},
-		{"denied", "open-sesame", "UserLambdaValidationException"}, {"", "", "InvalidParameterException"},
+		{"alice", "x", "NotAuthorizedException"},
+		{"nobody", "x", "NotAuthorizedException"},
+		{"locked", "out-of-luck", "NotAuthorizedException"},
+		{"breached", "open-sesame", "PasswordResetRequiredException"},
+		{"unverified", "open-sesame", "UserNotConfirmedException"},
+		{"denied", "open-sesame", "UserLambdaValidationException"},
+		{"", "", "InvalidParameterException"},
 	} {
 		r.excepts(tc.user, r.initiate(tc.user, tc.pass), tc.kind)
 	}

@@ -62,29 +62,43 @@ func TestPasswordsElsewhere(t *testing.T) {
 	const sesame = "open-sesame"
 	for dialect, rows := range map[string][]row{
 		"generic": {
-			{"alice", "x", 403, "invalid_grant", "", 0}, {"locked", "out-of-luck", 401, "unauthorized", "blocked", 0},
-			{"otp", sesame, 400, "mfa_required", "", 0}, {"newcomer", sesame, 400, "mfa_required", "", 0},
-			{"breached", sesame, 401, "password_leaked", "", 0}, {"robot", sesame, 401, "requires_verification", "", 0},
-			{"expired", sesame, 401, "password_expired", "", 0}, {"consent", sesame, 403, "consent_required", "", 0},
-			{"denied", sesame, 403, "access_denied", "", 0}, {"unverified", sesame, 403, "access_denied", "", 0},
+			{"alice", "x", 403, "invalid_grant", "", 0},
+			{"locked", "out-of-luck", 401, "unauthorized", "blocked", 0},
+			{"otp", sesame, 400, "mfa_required", "", 0},
+			{"newcomer", sesame, 400, "mfa_required", "", 0},
+			{"breached", sesame, 401, "password_leaked", "", 0},
+			{"robot", sesame, 401, "requires_verification", "", 0},
+			{"expired", sesame, 401, "password_expired", "", 0},
+			{"consent", sesame, 403, "consent_required", "", 0},
+			{"denied", sesame, 403, "access_denied", "", 0},
+			{"unverified", sesame, 403, "access_denied", "", 0},
 		},
 		"okta": {
 			{"alice", "x", 400, "invalid_grant", "The credentials provided were invalid.", 0},
 			{"locked", "out-of-luck", 400, "invalid_grant", "The credentials provided were invalid.", 0},
 			{"nobody", "x", 400, "invalid_grant", "The credentials provided were invalid.", 0},
-			{"otp", sesame, 403, "mfa_required", "", 0}, {"expired", sesame, 400, "access_denied", "Policy", 0},
-			{"denied", sesame, 400, "access_denied", "Policy", 0}, {"unverified", sesame, 400, "access_denied", "Policy", 0},
+			{"otp", sesame, 403, "mfa_required", "", 0},
+			{"expired", sesame, 400, "access_denied", "Policy", 0},
+			{"denied", sesame, 400, "access_denied", "Policy", 0},
+			{"unverified", sesame, 400, "access_denied", "Policy", 0},
 		},
 		"keycloak": {
-			{"alice", "x", 401, "invalid_grant", "Invalid user credentials", 0}, {"locked", "out-of-luck", 400, "invalid_grant", "Account disabled", 0},
-			{"otp", sesame, 401, "invalid_grant", "Invalid user credentials", 0}, {"expired", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
-			{"unverified", sesame, 400, "invalid_grant", "Account is not fully set up", 0}, {"newcomer", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
-			{"sms", sesame, 400, "invalid_grant", "Account is not fully set up", 0}, {"consent", sesame, 400, "invalid_client", "", 0},
+			{"alice", "x", 401, "invalid_grant", "Invalid user credentials", 0},
+			{"locked", "out-of-luck", 400, "invalid_grant", "Account disabled", 0},
+			{"otp", sesame, 401, "invalid_grant", "Invalid user credentials", 0},
+			{"expired", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
+			{"unverified", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
+			{"newcomer", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
+			{"sms", sesame, 400, "invalid_grant", "Account is not fully set up", 0},
+			{"consent", sesame, 400, "invalid_client", "", 0},
 		},
 		"entra": {
-			{"alice", "x", 400, "invalid_grant", "AADSTS50126", 50126}, {"locked", "out-of-luck", 400, "invalid_grant", "AADSTS50057", 50057},
-			{"expired", sesame, 400, "invalid_grant", "AADSTS50055", 50055}, {"otp", sesame, 400, "invalid_grant", "AADSTS50076", 50076},
-			{"newcomer", sesame, 400, "invalid_grant", "AADSTS50079", 50079}, {"consent", sesame, 400, "consent_required", "AADSTS65001", 65001},
+			{"alice", "x", 400, "invalid_grant", "AADSTS50126", 50126},
+			{"locked", "out-of-luck", 400, "invalid_grant", "AADSTS50057", 50057},
+			{"expired", sesame, 400, "invalid_grant", "AADSTS50055", 50055},
+			{"otp", sesame, 400, "invalid_grant", "AADSTS50076", 50076},
+			{"newcomer", sesame, 400, "invalid_grant", "AADSTS50079", 50079},
+			{"consent", sesame, 400, "consent_required", "AADSTS65001", 65001},
 			{"denied", sesame, 400, "invalid_grant", "AADSTS53003", 53003},
 		},
 		"cognito": {{"alice", "wonderland", 400, "unsupported_grant_type", "", 0}},
@@ -119,8 +133,10 @@ func TestLockedOut(t *testing.T) {
 		status      int
 		code, words string
 	}{
-		{"okta", 400, "invalid_grant", "The credentials provided were invalid."}, {"keycloak", 401, "invalid_grant", "Invalid user credentials"},
-		{"entra", 400, "invalid_grant", "AADSTS50053"}, {"generic", 200, "", ""},
+		{"okta", 400, "invalid_grant", "The credentials provided were invalid."},
+		{"keycloak", 401, "invalid_grant", "Invalid user credentials"},
+		{"entra", 400, "invalid_grant", "AADSTS50053"},
+		{"generic", 200, "", ""},
 	} {
 		r := opened(t, tc.dialect, nil)
 		for range mostWrong {
@@ -138,7 +154,10 @@ func TestRefreshElsewhere(t *testing.T) {
 		then              string // what the good token says then
 		number            int
 	}{
-		{"generic", "", "invalid_grant", "invalid_grant", 0}, {"okta", "", "", "", 0}, {"keycloak", "", "", "", 0}, {"entra", "", "", "", 0},
+		{"generic", "", "invalid_grant", "invalid_grant", 0},
+		{"okta", "", "", "", 0},
+		{"keycloak", "", "", "", 0},
+		{"entra", "", "", "", 0},
 		{"keycloak", "rotate", "Maximum allowed refresh token reuse exceeded", "Session doesn't have required client", 0},
 		{"entra", "rotate", "AADSTS70008", "AADSTS50173", 50173},
 	} {
@@ -182,8 +201,11 @@ func TestFactorAtRefresh(t *testing.T) {
 		status      int
 		code, wayOn string
 	}{
-		{"generic", 400, "mfa_required", ""}, {"okta", 403, "mfa_required", "mfa_token"}, {"challenge", 403, "insufficient_authorization", "auth_session"},
-		{"entra", 400, "interaction_required", "error_codes"}, {"keycloak", 400, "invalid_grant", ""},
+		{"generic", 400, "mfa_required", ""},
+		{"okta", 403, "mfa_required", "mfa_token"},
+		{"challenge", 403, "insufficient_authorization", "auth_session"},
+		{"entra", 400, "interaction_required", "error_codes"},
+		{"keycloak", 400, "invalid_grant", ""},
 	} {
 		r := opened(t, tc.dialect, nil)
 		token := r.login("refresh", "open-sesame").text("refresh_token")
