@@ -84,20 +84,33 @@ func (m *Manager) store(ctx context.Context, o *opened) (*Live, error) {
 }
 
 // replace ends the browser's older session. That it cannot be ended now is no reason to refuse the new one.
+//
+// The tokens of the same person at the same provider are not revoked but destroyed with their record: some providers
+// take back the whole grant of a person and a client with one refresh token (Auth0, by a setting of the tenant), and
+// with it the tokens that have just come. After a step-up they even are of one family.
 func (m *Manager) replace(ctx context.Context, n Login) {
-	var err error
+	old, err := m.older(ctx, n)
 	switch {
-	case n.Replaces != nil:
-		var old *Live
-		if old, err = m.Lookup(ctx, *n.Replaces); err == nil {
-			_, err = m.End(ctx, old, ReasonReplaced)
-		}
-	case n.ReplacesHandle != "":
+	case old != nil:
+		s, c := old.Session(), n.Exchange.Claims
+		_, err = m.end(ctx, old, ReasonReplaced, s.Issuer != c.Issuer || s.Subject != c.Subject)
+	case err == nil && n.ReplacesHandle != "":
 		err = m.EndHandle(ctx, n.ReplacesHandle, ReasonReplaced)
 	}
 	if err != nil && !errors.Is(err, ErrEnded) {
 		m.emit(event.Audit{Kind: event.SessionEnded, Reason: ReasonReplaced, Detail: "not ended: " + err.Error()})
 	}
+}
+
+// older is the session that a login replaces, if it is open in this process or its ticket is at hand.
+func (m *Manager) older(ctx context.Context, n Login) (*Live, error) {
+	if n.Replaces != nil {
+		return m.Lookup(ctx, *n.Replaces)
+	}
+	if id, ok := idOfHandle(n.ReplacesHandle); ok {
+		return m.held(id), nil
+	}
+	return nil, nil //nolint:nilnil // there is none
 }
 
 // Alive returns the session with this handle, if it lives.

@@ -19,6 +19,11 @@ const (
 // End ends a session: first its record, from which moment no ticket opens it, then its tokens at the provider.
 // revoked says whether the provider confirmed. An error means that the record is still there and the session lives.
 func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool, err error) {
+	return m.end(ctx, l, reason, true)
+}
+
+// end ends a session; its tokens stay good at the provider unless they are to be revoked.
+func (m *Manager) end(ctx context.Context, l *Live, reason string, revoke bool) (revoked bool, err error) {
 	l.mu.Lock()
 	running := l.flight
 	l.mu.Unlock()
@@ -36,7 +41,7 @@ func (m *Manager) End(ctx context.Context, l *Live, reason string) (revoked bool
 	l.mu.Lock()
 	tokens := l.open.tokens
 	l.mu.Unlock()
-	revoked = m.revoke(ctx, s.Provider, tokens)
+	revoked = revoke && m.revoke(ctx, s.Provider, tokens)
 	m.emit(event.Audit{Kind: event.SessionEnded, Provider: s.Provider, Session: s.Handle, Reason: reason, Revoked: yesNo(revoked)})
 	return revoked, nil
 }
