@@ -141,7 +141,7 @@ func readUsers(file string) ([]idp.User, error) {
 func greetIDP(out io.Writer, p *idp.Provider, control string) {
 	fmt.Fprintf(out, "\n  issuer:   %s\n  control:  %s\n  client:   %s / %s\n\n  users:\n", p.Issuer, control, p.Clients[0].ID, p.Clients[0].Secret)
 	for _, u := range p.Users {
-		fmt.Fprintf(out, "    %-12s %-14s %s\n", u.Username, u.Password, conditions(u))
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("    %-12s %-14s %s", u.Username, u.Password, conditions(u)), " "))
 	}
 	fmt.Fprintf(out, "\n  try:  curl %s/requests\n\n", control)
 }

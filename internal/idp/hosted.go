@@ -18,7 +18,24 @@ var hostedHTML string
 //go:embed style.css
 var styleCSS string
 
-var hosted = template.Must(template.New("hosted").Parse(hostedHTML))
+var hosted = template.Must(template.New("hosted").Funcs(template.FuncMap{"label": label}).Parse(hostedHTML))
+
+// label is a factor in words.
+func label(f Factor) string {
+	switch f.Type {
+	case "sms":
+		return "Text message to " + f.Name
+	case "voice":
+		return "Call to " + f.Name
+	case "email":
+		return "E-mail to " + f.Name
+	case "push":
+		return "Confirm on " + f.Name
+	case "recovery_code":
+		return "Recovery code"
+	}
+	return f.Name
+}
 
 // cookieName is the provider's own session cookie. Cookies do not know ports, so the port is in the name.
 func (p *Provider) cookieName() string {
@@ -71,7 +88,7 @@ func (p *Provider) authorize(c *call) {
 // resume is single sign-on: the person was here before. What they did not show then is asked for now.
 func (p *Provider) resume(c *call, q url.Values, s session) {
 	u, ok := p.find(s.Subject)
-	a := &attempt{Client: q.Get("client_id"), Subject: s.Subject, AMR: s.AMR, Since: s.Since, Settled: []verdict{needsCaptcha}}
+	a := &attempt{Client: q.Get("client_id"), Subject: s.Subject, AMR: slices.Clone(s.AMR), Since: s.Since, Settled: []verdict{needsCaptcha}}
 	if len(s.AMR) > 1 {
 		a.Settled = append(a.Settled, needsFactor)
 	}

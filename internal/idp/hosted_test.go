@@ -163,7 +163,7 @@ func TestHostedFactors(t *testing.T) {
 	r := opened(t, "generic", nil)
 	b := newBrowser(t, r)
 	page := b.press(b.authorize(nil), "username", "sms", "password", "open-sesame")
-	if !strings.Contains(page.body, "sms: XXXXXXX5678") || !strings.Contains(page.body, "email:") {
+	if !strings.Contains(page.body, "Text message to XXXXXXX5678") || !strings.Contains(page.body, "E-mail to") {
 		t.Fatalf("%s", page.body)
 	}
 	page = b.press(page, "factor", "sms|2")
@@ -173,7 +173,7 @@ func TestHostedFactors(t *testing.T) {
 	if wrong := b.press(page, "code", "x"); wrong.status != 422 || !strings.Contains(wrong.body, "This code is wrong.") {
 		t.Errorf("%d %s", wrong.status, wrong.body)
 	}
-	if other := b.press(page, "other", "yes"); !strings.Contains(other.body, "sms: XXXXXXX9012") {
+	if other := b.press(page, "other", "yes"); !strings.Contains(other.body, "Text message to XXXXXXX9012") {
 		t.Errorf("%s", other.body)
 	}
 	page = b.press(page, "factor", "sms|1")

@@ -1,12 +1,18 @@
 package idp
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -38,12 +44,40 @@ func opened(t *testing.T, dialect string, change func(*Config)) *rig {
 	if change != nil {
 		change(&c)
 	}
+	if c.StateFile == "" {
+		c.StateFile = keyed(t)
+	}
 	made, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.Store(made)
 	return &rig{made, t, server}
+}
+
+// oneKey is made once: a new one for each test is most of the tests' time.
+var oneKey = sync.OnceValues(func() ([]byte, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	s := newState()
+	s.Key = x509.MarshalPKCS1PrivateKey(key)
+	return json.Marshal(s)
+})
+
+// keyed is a state file with nothing but a key.
+func keyed(t *testing.T) string {
+	t.Helper()
+	raw, err := oneKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "state.json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // reply is an answer.

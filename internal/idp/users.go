@@ -53,7 +53,7 @@ const demoSecret = "JBSWY3DPEHPK3PXP"
 func DemoUsers() []User {
 	app := Factor{ID: "totp|app", Type: "otp", Name: "Authenticator app", Secret: demoSecret}
 	mail := func(name string) Factor {
-		return Factor{ID: "email|" + name, Type: "email", Name: name[:1] + "***@demo***", Secret: ""}
+		return Factor{ID: "email|" + name, Type: "email", Name: name[:1] + "***@demo***"}
 	}
 	users := []User{
 		{Username: "alice", Password: "wonderland", Name: "Alice Liddell", Email: "alice@demo.example"},
@@ -171,11 +171,13 @@ func (p *Provider) find(subject string) (User, bool) {
 }
 
 func (p *Provider) who(is func(User) bool) (User, bool) {
-	all := p.people.all()
-	if i := slices.IndexFunc(all, is); i >= 0 {
-		return all[i], true
+	p.people.mu.RLock()
+	defer p.people.mu.RUnlock()
+	i := slices.IndexFunc(p.people.list, is)
+	if i < 0 {
+		return User{}, false
 	}
-	return User{}, false
+	return copied(p.people.list[i : i+1])[0], true
 }
 
 // subject is the user's stable identifier, which is not the user name.
