@@ -83,7 +83,7 @@ func TestRecoveryCodeWithoutJavaScript(t *testing.T) {
 	b := d.browser()
 	page := b.follow(b.submit("/auth/login", "username", "recover", "password", "open-sesame"))
 	tx := transactionIn(t, page) // its app was chosen, for a recovery code is for emergencies
-	page = b.follow(b.submit("/auth/login/step", "transaction", tx, "action", "choose", "factor", "2"))
+	b.follow(b.submit("/auth/login/step", "transaction", tx, "action", "choose", "factor", "2"))
 	a := b.submit("/auth/login/step", "transaction", tx, "action", "submit", "code", "ABCD-EFGH-IJKL")
 	if a.StatusCode != 200 || !strings.Contains(a.body, "<code>") || !strings.Contains(a.body, `href="/"`) || !b.authenticated() {
 		t.Errorf("the new code: %d %s", a.StatusCode, a.body)
@@ -111,7 +111,7 @@ func TestChallengeGoesOnAtTheProvidersPage(t *testing.T) {
 	if a.StatusCode != 302 || !strings.Contains(to, "request_uri=") || strings.Contains(to, "code_challenge") {
 		t.Fatalf("%d %s", a.StatusCode, to)
 	}
-	back := f.atProvider(to, "open-sesame")
+	back := f.atProvider(to, "consent", "open-sesame")
 	if a := f.arrive(back); a.StatusCode != 302 || a.Header.Get("Location") != "/pages/in" {
 		t.Fatalf("callback: %d %s %s", a.StatusCode, a.Header.Get("Location"), tail(f.d.log.String(), 2000))
 	}
@@ -124,12 +124,12 @@ func TestChallengeGoesOnAtTheProvidersPage(t *testing.T) {
 var (
 	anyField    = regexp.MustCompile(`<input[^>]*>`)
 	attribute   = regexp.MustCompile(`(name|value|type)="([^"]*)"`)
-	firstButton = regexp.MustCompile(`<button name="([^"]+)" value="([^"]+)"`)
+	firstButton = regexp.MustCompile(`<button name="(factor|consent|poll)" value="([^"]+)"`)
 	formAt      = regexp.MustCompile(`<form[^>]*action="([^"]*)"`)
 )
 
 // atProvider goes through the provider's own pages, filling in what they ask for, until it sends the browser back.
-func (f *form) atProvider(address, pass string) string {
+func (f *form) atProvider(address, user, pass string) string {
 	f.t.Helper()
 	page := f.do(f.request("GET", address, nil))
 	for range 8 {
@@ -150,6 +150,10 @@ func (f *form) atProvider(address, pass string) string {
 			switch {
 			case m["type"] == "password":
 				m["value"] = pass
+			case m["name"] == "username" && m["value"] == "":
+				m["value"] = user
+			case m["name"] == "code":
+				m["value"] = f.d.idp.OTP(user)
 			case m["type"] == "checkbox" && m["value"] == "":
 				m["value"] = "on"
 			}

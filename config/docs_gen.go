@@ -68,6 +68,6 @@ var docs = map[string]doc{
 	"Route.strip_prefix":            {"Whether the upstream sees the path without the route's prefix.", "`false`"},
 	"Route.token_to_browser":        {"Whether the app's scripts may fetch this route's access token. Then a script injection may, too.", "`false`"},
 	"Route.shared_cache":            {"Whether the upstream may mark answers as `public` or `s-maxage`. With answers that differ by user, a shared cache shows one user's data to another.", "`false`"},
-	"Require.acr":                   {"The authentication context class that the login must have reached.", "`\"\"`, any"},
-	"Require.max_age":               {"How long ago the user may have logged in.", "`0s`, any time"},
+	"Require.acr":                   {"The authentication context class that the login must have reached, as the provider names it; several with spaces between them are alternatives. A login that has not gets 401 `step_up_required`, and the login page asks the provider for it.", "`\"\"`, any"},
+	"Require.max_age":               {"How long ago the user may have logged in. A longer time gets 401 `step_up_required`.", "`0s`, any time"},
 }

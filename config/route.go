@@ -90,15 +90,17 @@ type Route struct {
 
 // Require is what a route asks of the login (RFC 9470).
 type Require struct {
-	// The authentication context class that the login must have reached.
+	// The authentication context class that the login must have reached, as the provider names it; several with spaces
+	// between them are alternatives. A login that has not gets 401 `step_up_required`, and the login page asks the
+	// provider for it.
 	//
 	// Default: `""`, any
-	ACR string `yaml:"acr" later:"*"`
+	ACR string `yaml:"acr"`
 
-	// How long ago the user may have logged in.
+	// How long ago the user may have logged in. A longer time gets 401 `step_up_required`.
 	//
 	// Default: `0s`, any time
-	MaxAge Duration `yaml:"max_age" later:"*"`
+	MaxAge Duration `yaml:"max_age"`
 }
 
 func (r Route) withDefaults() Route {
@@ -157,6 +159,7 @@ func (r Route) check(a at, c Config) {
 		a.key("name").say("has a character that does not belong into a name", "use letters, digits and . _ - /")
 	}
 	r.checkMethods(a.key("methods"))
+	r.checkRequire(a.key("require"))
 	switch {
 	case r.Upstream == "" && r.Files == "":
 		a.say("leads nowhere", "give it an upstream or files")
@@ -167,6 +170,18 @@ func (r Route) check(a at, c Config) {
 		r.checkToken(a)
 	default:
 		r.checkFiles(a)
+	}
+}
+
+func (r Route) checkRequire(a at) {
+	switch {
+	case r.Require == nil:
+	case r.Session != "required":
+		a.say("asks something of a session that need not be there", "write session: required")
+	case strings.ContainsFunc(r.Require.ACR, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }):
+		a.key("acr").say("has a character that no class has", "write it as the provider names it")
+	case r.Require.MaxAge < 0:
+		a.key("max_age").say("is below zero", "write a duration like 10m")
 	}
 }
 

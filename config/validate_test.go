@@ -37,7 +37,7 @@ var structCases = []struct {
 	{func(c *Config) { c.Frontends[0].Session.IdleTimeout = -1 }, "frontends[0].session.idle_timeout: idle_timeout is not above zero, write a duration like 24h"},
 	{func(c *Config) { c.Keys = []Secret{{}} }, "keys[0]: keys[0] is not 32 bytes in base64, make one with `cloakroom keys new`"},
 	{func(c *Config) { c.StoreGrace = -1 }, "store_grace: store_grace is below zero or above an hour, write a duration like 30s; it is how late an end may be"},
-	{func(c *Config) { c.Frontends[0].Routes[0].Require = &Require{ACR: "high"} }, "frontends[0].routes[0].require.acr: acr is not built yet in this version, leave it out"},
+	{func(c *Config) { c.Frontends[0].Routes[0].Require = &Require{MaxAge: -1} }, "frontends[0].routes[0].require.max_age: max_age is below zero, write a duration like 10m"},
 	{func(c *Config) { c.Frontends[0].Providers[0].Issuer = "" }, "frontends[0].providers[0].issuer: issuer is missing, write the provider's URL as its discovery document has it"},
 }
 

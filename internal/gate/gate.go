@@ -30,6 +30,7 @@ type Requirement struct {
 	Pages   bool // people navigate here: pages and files routes, /auth/ pages
 	Action  bool // one of our own /auth/ addresses: guarded even without a cookie
 	Quiet   bool // never counts as activity (/auth/session)
+	StepUp  StepUp
 }
 
 // Pass is a yes.
@@ -103,6 +104,9 @@ func (g *Gate) Decide(ctx context.Context, f Facts, need Requirement) (Pass, *Re
 	if live == nil {
 		return Pass{Clear: clear}, nil
 	}
+	if need.StepUp != (StepUp{}) && !need.StepUp.met(live.Session()) {
+		return Pass{}, g.StepUp(f, need.StepUp)
+	}
 	pass := Pass{Live: live}
 	if need.Token {
 		token, err := g.Sessions.Fresh(ctx, live)
@@ -168,7 +172,9 @@ func (g *Gate) withoutToken(f Facts, need Requirement, err error) (Pass, *Refusa
 		refusal.Clear = true
 		return Pass{}, refusal
 	case errors.Is(err, session.ErrStepUp):
-		return Pass{}, g.noSession(f, web.CodeStepUpRequired, "The provider wants to see you again before it goes on. Log in again.")
+		refusal := g.noSession(f, web.CodeStepUpRequired, "The provider wants to see you again before it goes on. Log in again.")
+		refusal.Problem.Step = stepView{Status: "step_up"}
+		return Pass{}, refusal
 	}
 	return Pass{}, &Refusal{Problem: unavailable(err, web.CodeProviderUnavailable)}
 }

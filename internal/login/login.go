@@ -88,17 +88,20 @@ func (h *Handler) current(r *http.Request) *session.Live {
 	return pass.Live
 }
 
-// redirectPath is our own address that starts a hosted login.
-func redirectPath(provider, returnTo, loginHint string) string {
+// hosted is what our own address that starts a hosted login says.
+type hosted struct{ provider, returnTo, loginHint, acrValues, maxAge string }
+
+func (t hosted) path() string {
 	q := url.Values{}
-	if provider != "" {
-		q.Set("provider", provider)
+	if t.returnTo == "/" {
+		t.returnTo = ""
 	}
-	if returnTo != "" && returnTo != "/" {
-		q.Set("return_to", returnTo)
-	}
-	if loginHint != "" {
-		q.Set("login_hint", loginHint)
+	for name, value := range map[string]string{
+		"provider": t.provider, "return_to": t.returnTo, "login_hint": t.loginHint, "acr_values": t.acrValues, "max_age": t.maxAge,
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
 	}
 	if len(q) == 0 {
 		return "/auth/login/redirect"

@@ -82,15 +82,24 @@ func (h *Handler) askOf(r *http.Request) (ask, *web.Problem) {
 	if problem != nil {
 		return ask{}, problem
 	}
-	if max := q.Get("max_age"); max != "" {
-		if n, err := strconv.Atoi(max); err != nil || n < 0 || n > 1<<30 {
-			return ask{}, web.NewProblem(web.CodeInvalidRequest, "max_age is a number of seconds.")
-		}
+	if problem := checkWanted(q.Get("acr_values"), q.Get("max_age")); problem != nil {
+		return ask{}, problem
 	}
 	return ask{
 		provider: p, returnTo: returnTo, prompt: q.Get("prompt"), loginHint: q.Get("login_hint"),
 		acrValues: q.Get("acr_values"), maxAge: q.Get("max_age"), uiLocales: q.Get("ui_locales"),
 	}, nil
+}
+
+// checkWanted checks what a login is to be (OIDC Core section 3.1.2.1).
+func checkWanted(acrValues, maxAge string) *web.Problem {
+	if len(acrValues) > 2000 {
+		return web.NewProblem(web.CodeInvalidRequest, "acr_values may have at most 2000 characters.")
+	}
+	if n, err := strconv.Atoi(maxAge); maxAge != "" && (err != nil || n < 0 || n > 1<<30) {
+		return web.NewProblem(web.CodeInvalidRequest, "max_age is a number of seconds.")
+	}
+	return nil
 }
 
 // returnToOf checks the return_to of an address that people are sent to; absent is "/".

@@ -208,7 +208,7 @@ func (h *Handler) elsewhere(w http.ResponseWriter, r *http.Request, p Provider, 
 		h.refuseStep(w, r, html, web.NewProblem(web.CodeAccessDenied, "The login service asks for a step that this form cannot do.").Login(loginPath(v.ReturnTo)))
 		return
 	}
-	next := redirectPath(h.named(p), v.ReturnTo, s.Account)
+	next := hosted{provider: h.named(p), returnTo: v.ReturnTo, loginHint: s.Account}.path()
 	if s.RequestID != "" {
 		if path, ok := h.pushed(w, r, p, v); ok {
 			next = path
@@ -265,6 +265,7 @@ func (h *Handler) no(w http.ResponseWriter, r *http.Request, a attempt, p *web.P
 // form is what the login page shows again after an attempt.
 type form struct {
 	returnTo, username, provider, message string
+	acrValues, maxAge                     string // what the login is to be, for the hosted page
 	wait                                  time.Duration
 	remember                              bool
 }
@@ -277,19 +278,24 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	returnTo, problem := returnToOf(r.URL.Query().Get("return_to"))
+	wanted := form{returnTo: returnTo, acrValues: r.URL.Query().Get("acr_values"), maxAge: r.URL.Query().Get("max_age")}
+	if problem == nil {
+		problem = checkWanted(wanted.acrValues, wanted.maxAge)
+	}
 	if problem != nil {
 		h.refuse(w, r, problem)
 		return
 	}
 	_, byForm := h.pick("", canPassword)
 	p, byRedirect := h.pick("", canRedirect)
+	noForm := !byForm || !h.Frontend.HasLoginPage() || wanted.acrValues != "" // a password alone reaches no other class
 	switch {
-	case byRedirect && (!byForm || !h.Frontend.HasLoginPage()) && h.onlyRedirect() && startOf(f, r) == startHere:
-		h.begin(w, r, ask{provider: p, returnTo: returnTo})
+	case byRedirect && noForm && h.onlyRedirect() && startOf(f, r) == startHere:
+		h.begin(w, r, ask{provider: p, returnTo: returnTo, acrValues: wanted.acrValues, maxAge: wanted.maxAge})
 	case !h.Frontend.HasLoginPage() && !byRedirect:
 		h.refuse(w, r, web.NewProblem(web.CodeNotFound, "This app shows its own login form."))
 	default:
-		h.show(w, r, http.StatusOK, form{returnTo: returnTo})
+		h.show(w, r, http.StatusOK, wanted)
 	}
 }
 
@@ -320,7 +326,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, status int, f for
 	for _, p := range h.Providers {
 		if canRedirect(p.Config) {
 			v.Providers = append(v.Providers, page.Button{
-				Label: h.label(p), URL: redirectPath(h.named(p), f.returnTo, ""),
+				Label: h.label(p), URL: hosted{provider: h.named(p), returnTo: f.returnTo, acrValues: f.acrValues, maxAge: f.maxAge}.path(),
 			})
 		}
 	}

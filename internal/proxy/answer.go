@@ -20,6 +20,9 @@ var ours = []string{
 // answer takes out of an upstream's answer what it may not say, and puts in what it forgot.
 func (p *Proxy) answer(rt *route, res *http.Response) error {
 	h := res.Header
+	if s, ok := stepUpIn(res); ok && rt.session {
+		return errStepUp{s}
+	}
 	for _, name := range ours {
 		delete(h, name)
 	}

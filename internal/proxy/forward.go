@@ -159,6 +159,10 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err
 		}
 		panic(http.ErrAbortHandler)
 	}
+	if step, ok := errors.AsType[errStepUp](err); ok {
+		p.Gate.Refuse(w, r, p.Gate.StepUp(p.Gate.Facts(r), step.wanted))
+		return
+	}
 	var timeout interface{ Timeout() bool }
 	var tooLarge *http.MaxBytesError
 	problem := web.NewProblem(web.CodeUpstreamUnreachable, "Try again in a moment.")

@@ -51,6 +51,9 @@ func (rt *route) refuseMethod() *web.Problem {
 // requirement is what a route asks of a request.
 func requirement(r config.Route) gate.Requirement {
 	need := gate.Requirement{Pages: r.Pages || r.Files != "", Token: r.Token == "user"}
+	if r.Require != nil {
+		need.StepUp = gate.StepUp{ACRValues: r.Require.ACR, MaxAge: r.Require.MaxAge.Std()}
+	}
 	switch r.Session {
 	case "optional":
 		need.Session = gate.Optional

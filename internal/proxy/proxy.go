@@ -21,6 +21,7 @@ type Gate interface {
 	Renew(ctx context.Context, p gate.Pass) (gate.Pass, bool, error)
 	Rejected(p gate.Pass)
 	Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal)
+	StepUp(f gate.Facts, s gate.StepUp) *gate.Refusal
 	Apply(w http.ResponseWriter, p gate.Pass)
 }
 
