@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,11 +87,14 @@ func (d *demoServer) prepare(ctx context.Context) error {
 	d.behind = behind
 	events := &demo.Log{}
 	provider, err := idp.New(idp.Config{
-		Issuer: d.issuer(), Users: demoUsers, StateFile: filepath.Join(d.dir, "provider.json"),
+		Issuer: d.issuer() + "/", Dialect: "auth0", Users: demoUsers, StateFile: filepath.Join(d.dir, "provider.json"),
 		Clients: []idp.Client{{
 			ID: "demo", Secret: demoSecret, RedirectURIs: []string{d.url + "/auth/callback"},
 			PostLogoutRedirectURIs: []string{d.url + "/"}, BackchannelLogoutURI: d.url + "/auth/backchannel-logout",
 		}},
+		Deliver: func(m idp.Message) {
+			events.Add(demo.Line{Time: m.Time, Who: "phone", What: m.Channel + " to " + m.To, Result: m.Code, Note: m.User})
+		},
 		Log: func(e idp.Entry) {
 			events.Add(demo.Line{Time: e.Time, Who: "provider", What: e.Act, Result: e.Outcome, Note: e.User})
 		},
@@ -137,8 +141,19 @@ func (d *demoServer) route(provider *idp.Provider, api, events http.Handler) htt
 	mux := http.NewServeMux()
 	mux.Handle("/api/", api)
 	mux.Handle("/demo/log", events)
+	mux.Handle("/demo/codes", demo.NewPhone(appUsers(), provider.OTP))
 	mux.Handle("/", provider)
 	return mux
+}
+
+// appUsers are the users who have an authenticator app.
+func appUsers() (names []string) {
+	for _, u := range demoUsers {
+		if slices.ContainsFunc(u.Factors, func(f idp.Factor) bool { return f.Type == "otp" }) {
+			names = append(names, u.Username)
+		}
+	}
+	return names
 }
 
 func (d *demoServer) open(ctx context.Context, events *demo.Log) error {
@@ -148,7 +163,7 @@ func (d *demoServer) open(ctx context.Context, events *demo.Log) error {
 		Frontends: []config.Frontend{{
 			URL: d.url,
 			Providers: []config.Provider{{
-				Issuer: d.issuer(), ClientID: "demo", ClientSecret: config.NewSecret(demoSecret), Profile: "auth0",
+				Issuer: d.issuer() + "/", ClientID: "demo", ClientSecret: config.NewSecret(demoSecret), Profile: "auth0",
 				PasswordLogin: true, RefreshReuse: "none",
 			}},
 			Routes: []config.Route{
@@ -186,12 +201,13 @@ func (d *demoServer) greet(out io.Writer) {
     - watch the access token being replaced every 30 seconds
     - log in from a second browser, end one session from the other, and see its page notice at once
     - log out, and come back through the provider's own page
-    - log out there, at %s/logout: your session here is over, too
+    - log out there, at %s/v2/logout: your session here is over, too
+    - log in as otp, sms or push, with a second factor; the codes are at %s/demo/codes and in the page's log
     - stop this with Ctrl-C, start it again, reload: you are still logged in
 
   state: %s
 
-`, d.issuer(), d.dir)
+`, d.issuer(), d.url, d.dir)
 }
 
 func (d *demoServer) serve(ctx context.Context) error {

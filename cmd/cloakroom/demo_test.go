@@ -94,10 +94,10 @@ func TestDemoLogoutAtTheProvider(t *testing.T) {
 	if status := me(); status != 200 {
 		t.Fatalf("the API: %d", status)
 	}
-	if !strings.Contains(out.String(), provider+"/logout") {
+	if !strings.Contains(out.String(), provider+"/v2/logout") {
 		t.Errorf("the address to log out at is not told: %s", out.String())
 	}
-	if at, page := visit(t, client, "GET", provider+"/logout", nil); at.StatusCode != 200 {
+	if at, page := visit(t, client, "GET", provider+"/v2/logout", nil); at.StatusCode != 200 {
 		t.Fatalf("%d %s", at.StatusCode, page)
 	}
 	for deadline := time.Now().Add(20 * time.Second); me() != 401; <-time.After(20 * time.Millisecond) {

@@ -215,7 +215,10 @@ $('login-form').addEventListener('submit', async (event) => {
       return
     }
     const answer = await problemOf(response)
-    if (response.status === 202 && answer.status === 'redirect') { location.assign(answer.url); return }
+    if (response.status === 202) { // a further step: at the provider's page, or on Cloakroom's own
+      location.assign(answer.url || `/auth/login/step?transaction=${encodeURIComponent(answer.transaction)}`)
+      return
+    }
     complain('login-problem', sentences[answer.code] || answer.title || 'That did not work.')
     $('password').focus()
   } catch {
