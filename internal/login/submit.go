@@ -38,10 +38,6 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.Gate.Apply(w, pass)
-	if _, ok := h.pick("", canPassword); !ok {
-		h.refuse(w, r, web.NewProblem(web.CodeNotFound, "This app has no login by form. Its logins start at /auth/login/redirect."))
-		return
-	}
 	a, problem := read(w, r)
 	if problem != nil {
 		h.no(w, r, a, problem)
@@ -52,6 +48,12 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, ok := h.pick(a.provider, canPassword)
+	if hosted, hasPage := h.pick(a.provider, canRedirect); !ok && hasPage { // the app's code need not know
+		h.elsewhere(w, r, hosted, progress{ReturnTo: a.returnTo, State: dialect.State{
+			Status: dialect.Redirect, Reason: dialect.ProviderPolicy, Account: a.username,
+		}}, a.html)
+		return
+	}
 	if !ok {
 		h.no(w, r, a, web.NewProblem(web.CodeInvalidRequest, "There is no such provider with a login by form."))
 		return
