@@ -323,8 +323,12 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, status int, f for
 		Action: "/auth/login", ReturnTo: f.returnTo, Username: f.username, Provider: f.provider,
 		Message: f.message, RetryAfter: f.wait, Remember: f.remember, Subject: hostOf(h.origin),
 	}
-	_, v.Form = h.pick("", canPassword)
-	v.Form = v.Form && h.Frontend.HasLoginPage()
+	byForm, ok := h.pick(f.provider, canPassword)
+	if !ok {
+		byForm, ok = h.pick("", canPassword)
+	}
+	v.OneTimeCode = ok && byForm.Config.Profile == "keycloak" // it takes the code with the password, or not at all
+	v.Form = ok && h.Frontend.HasLoginPage()
 	for _, p := range h.Providers {
 		if canRedirect(p.Config) {
 			v.Providers = append(v.Providers, page.Button{

@@ -18,16 +18,19 @@ type Button struct {
 //
 // The form posts username, password, remember ("true" or absent), and what is set of provider and return_to.
 type Login struct {
-	Form       bool   // show the form
-	Action     string // where it posts to
-	ReturnTo   string
-	Provider   string // whose form it is
-	Username   string // filled in; the cursor then waits in the password
-	Remember   bool   // ticked
-	Providers  []Button
-	Message    string        // a problem's code, "" for none
-	RetryAfter time.Duration // goes with it; also sent as Retry-After
-	Subject    string        // what one logs in to: the app's host. "" shows nothing
+	Form     bool   // show the form
+	Action   string // where it posts to
+	ReturnTo string
+	Provider string // whose form it is
+	Username string // filled in; the cursor then waits in the password
+	Remember bool   // ticked
+	// OneTimeCode asks for the second factor's code together with the password, from those who have one. It is posted as
+	// otp.
+	OneTimeCode bool
+	Providers   []Button
+	Message     string        // a problem's code, "" for none
+	RetryAfter  time.Duration // goes with it; also sent as Retry-After
+	Subject     string        // what one logs in to: the app's host. "" shows nothing
 }
 
 type loginSheet struct {

@@ -331,16 +331,16 @@ func cutConnections(t *testing.T, server, _ string) {
 	address := url(t, server)
 	s := open(t, address)
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
 	saboteur := connect(t, address)
+	r := save(t, s, record(1)) // before the first cut
 	var work sync.WaitGroup
+	defer func() { stop(); work.Wait() }() // also after a failure: its connection is closed with the test
 	work.Go(func() {
 		for ctx.Err() == nil {
 			_, _ = saboteur.Exec(context.Background(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cloakroom' AND datname = current_database()")
 			<-time.After(150 * time.Millisecond)
 		}
 	})
-	r := save(t, s, record(1))
 	acknowledged, failed := r.Version, 0
 	for began := time.Now(); time.Since(began) < 3*time.Second; {
 		v, err := s.Save(t.Context(), r)

@@ -25,7 +25,7 @@ for (const form of document.querySelectorAll("form[data-once]")) {
   const done = () => {
     if (!busy) return;
     clearTimeout(busy.timer);
-    busy.button.textContent = busy.text;
+    busy.button.replaceChildren(...busy.content);
     busy.button.removeAttribute("aria-disabled");
     busy = null;
   };
@@ -35,9 +35,38 @@ for (const form of document.querySelectorAll("form[data-once]")) {
       return;
     }
     const button = event.submitter || form.querySelector("button[type=submit]");
-    busy = { button, text: button.textContent, timer: setTimeout(done, 15000) };
-    button.textContent = button.dataset.busy;
+    busy = { button, content: [...button.childNodes], timer: setTimeout(done, 15000) };
+    button.replaceChildren(button.dataset.busy);
     button.setAttribute("aria-disabled", "true");
   });
   window.addEventListener("pageshow", done);
+}
+
+// A person who confirms on another device need not press anything here: the page asks by itself, while it is seen.
+for (const form of document.querySelectorAll("form[data-poll]")) {
+  const status = form.querySelector("[data-waiting]");
+  status.textContent = status.dataset.waiting;
+  status.hidden = false;
+  const transaction = form.elements.transaction.value;
+  const again = `${form.action}?transaction=${encodeURIComponent(transaction)}`;
+  const ask = async () => {
+    const answer = await fetch(form.action, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ action: "poll", transaction }),
+    });
+    const step = await answer.json();
+    if (step.status === "done") location.replace(step.return_to);
+    else if (answer.status !== 202 || step.selected?.input !== "wait") location.replace(again); // says what is wrong
+    else return step.selected.interval;
+  };
+  const wait = (seconds) => setTimeout(async () => {
+    if (document.hidden) {
+      document.addEventListener("visibilitychange", () => wait(0), { once: true });
+      return;
+    }
+    const next = await ask().catch(() => seconds); // out of reach: again later
+    if (next !== undefined) wait(next || 5);
+  }, seconds * 1000);
+  wait(Number(form.dataset.poll));
 }
