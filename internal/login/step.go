@@ -10,6 +10,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
 	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -25,7 +26,11 @@ func (h *Handler) StepPage(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, problem)
 		return
 	}
-	h.stepPage(w, r, http.StatusOK, run, nil)
+	var said *web.Problem
+	if r.URL.Query().Get("said") == page.Declined { // the page's script asked, and was told
+		said = web.NewProblem(web.CodeAccessDenied, "")
+	}
+	h.stepPage(w, r, http.StatusOK, run, said)
 }
 
 // Step serves POST /auth/login/step: the next step of a login by form.

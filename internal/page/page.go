@@ -40,6 +40,7 @@ type sheet struct {
 	Wide  bool // the card has room for a list
 
 	formOrigins []string // where a form's answer may lead, besides our own origin
+	asks        string   // connectSelf where the page's script asks us something
 }
 
 // field is a hidden field of a form.
@@ -61,7 +62,7 @@ func (p *Pages) show(w http.ResponseWriter, r *http.Request, status int, name st
 		h.Set("Content-Security-Policy", policy("'self'", nil))
 		h.Set("X-Frame-Options", "SAMEORIGIN")
 	} else {
-		h.Set("Content-Security-Policy", policy("'none'", s.formOrigins))
+		h.Set("Content-Security-Policy", policy("'none'", s.formOrigins)+s.asks)
 		h.Set("X-Frame-Options", "DENY")
 	}
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")

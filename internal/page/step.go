@@ -93,6 +93,9 @@ func (p *Pages) Step(w http.ResponseWriter, r *http.Request, status int, v Step)
 		s.Title = withSubject(said.Title, v.Subject)
 	}
 	s.Data = data
+	if v.Wait {
+		s.asks = connectSelf
+	}
 	retryAfter(w, v.RetryAfter)
 	p.show(w, r, status, "step", s)
 }

@@ -27,7 +27,7 @@ type text struct {
 	OtherWay                              string
 	EnrollTitle, EnrollBody, ScanBody     string
 	QRLabel, TypeKey                      string
-	PhoneNumber, EmailAddress             string
+	PhoneNumber, EmailAddress, SendCode   string
 	RecoveryTitle, RecoveryBody, Saved    string
 	NewPasswordTitle, NewPasswordBody     string
 	NewPassword                           string

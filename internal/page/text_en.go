@@ -46,6 +46,7 @@ var english = &text{
 	TypeKey:      "Or type in this key:",
 	PhoneNumber:  "Phone number, with the country code",
 	EmailAddress: "Email address",
+	SendCode:     "Send a code",
 
 	RecoveryTitle: "Keep your recovery code",
 	RecoveryBody:  "With it you can log in once if you lose your device. Write it down now: it is not shown again.",

@@ -48,16 +48,19 @@ for (const form of document.querySelectorAll("form[data-poll]")) {
   status.textContent = status.dataset.waiting;
   status.hidden = false;
   const transaction = form.elements.transaction.value;
-  const again = `${form.action}?transaction=${encodeURIComponent(transaction)}`;
+  const address = form.getAttribute("action"); // form.action is the field of that name
+  const again = `${address}?transaction=${encodeURIComponent(transaction)}`;
   const ask = async () => {
-    const answer = await fetch(form.action, {
+    const answer = await fetch(address, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ action: "poll", transaction }),
     });
     const step = await answer.json();
     if (step.status === "done") location.replace(step.return_to);
-    else if (answer.status !== 202 || step.selected?.input !== "wait") location.replace(again); // says what is wrong
+    else if (answer.status === 429 || answer.status === 503) return step.retry_after;
+    else if (step.code === "access_denied") location.replace(`${again}&said=declined`);
+    else if (step.selected?.input !== "wait") location.replace(again); // says what comes next, or that it is over
     else return step.selected.interval;
   };
   const wait = (seconds) => setTimeout(async () => {
