@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -46,7 +47,6 @@ type text struct {
 	End, Ending, EndOthers            string
 	FirstSessions, MoreSessions       string
 	active, loggedIn, endLabel        string
-	ago                               func(time.Duration) string
 
 	OtherUser, OtherUserBody, Before, Now, Unnamed string
 	continueAs, continueAsNew, Cancel              string
@@ -56,8 +56,8 @@ type text struct {
 
 	Codes  map[string]says // by problem code
 	Other  says            // for any other code
-	wait   func(time.Duration) string
-	waitIn string // sentence with a wait, for codes that have none of their own
+	waitIn string          // sentence with a wait, for codes that have none of their own
+	units  units
 }
 
 // says is what a problem's code says to a person.
@@ -74,7 +74,7 @@ type languages struct {
 	matcher language.Matcher
 }
 
-var spoken = newLanguages(english)
+var spoken = newLanguages(english, german, french, spanish, japanese)
 
 func newLanguages(texts ...*text) languages {
 	tags := make([]language.Tag, len(texts))
@@ -153,4 +153,46 @@ func (t *text) ContinueAs(user string) string {
 		return t.continueAsNew
 	}
 	return fmt.Sprintf(t.continueAs, user)
+}
+
+// units are how a language counts time.
+type units struct {
+	second, minute, hour, day [2]string // one, several
+	gap                       string    // between the number and the unit
+	past                      string    // %s = how long ago
+	now                       string
+}
+
+func (u units) count(n float64, unit [2]string) string {
+	name := unit[1]
+	if n == 1 {
+		name = unit[0]
+	}
+	return fmt.Sprintf("%.0f%s%s", n, u.gap, name)
+}
+
+// wait puts a wait into words, never shorter than it is.
+func (t *text) wait(d time.Duration) string {
+	u := t.units
+	switch {
+	case d < time.Minute:
+		return u.count(max(math.Ceil(d.Seconds()), 1), u.second)
+	case d <= 90*time.Minute:
+		return u.count(math.Ceil(d.Minutes()), u.minute)
+	}
+	return u.count(math.Ceil(d.Hours()), u.hour)
+}
+
+// ago says how long ago something was, as people do. What is in the future, by the clocks, is now.
+func (t *text) ago(d time.Duration) string {
+	u := t.units
+	switch {
+	case d < time.Minute:
+		return u.now
+	case d < time.Hour:
+		return fmt.Sprintf(u.past, u.count(math.Floor(d.Minutes()), u.minute))
+	case d < 48*time.Hour:
+		return fmt.Sprintf(u.past, u.count(math.Floor(d.Hours()), u.hour))
+	}
+	return fmt.Sprintf(u.past, u.count(math.Floor(d.Hours()/24), u.day))
 }

@@ -1,10 +1,6 @@
 package page
 
 import (
-	"fmt"
-	"math"
-	"time"
-
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -89,7 +85,6 @@ var english = &text{
 	active:        "Active %s",
 	loggedIn:      "logged in %s",
 	endLabel:      "End %s",
-	ago:           englishAgo,
 
 	OtherUser:     "You logged in with another account",
 	OtherUserBody: "If you continue, the account from before is logged out in this browser.",
@@ -111,8 +106,11 @@ var english = &text{
 
 	Codes:  englishCodes,
 	Other:  says{Title: "Something went wrong", Body: "This is our fault, not yours. Please try again in a moment.", in: "This is our fault, not yours. Please try again in %s."},
-	wait:   englishWait,
 	waitIn: "You can try again in %s.",
+	units: units{
+		second: [2]string{"second", "seconds"}, minute: [2]string{"minute", "minutes"}, hour: [2]string{"hour", "hours"},
+		day: [2]string{"day", "days"}, gap: " ", past: "%s ago", now: "just now",
+	},
 }
 
 var englishCodes = map[string]says{
@@ -262,37 +260,4 @@ var englishCodes = map[string]says{
 		Title: "Please open this page yourself",
 		Body:  "A login is not started ahead of time.",
 	},
-}
-
-// englishWait puts a wait into words, never shorter than it is.
-func englishWait(d time.Duration) string {
-	switch {
-	case d <= time.Second:
-		return "1 second"
-	case d < time.Minute:
-		return fmt.Sprintf("%.0f seconds", math.Ceil(d.Seconds()))
-	case d <= 90*time.Minute:
-		return englishCount(math.Ceil(d.Minutes()), "minute")
-	}
-	return englishCount(math.Ceil(d.Hours()), "hour")
-}
-
-// englishAgo says how long ago something was, as people do. What is in the future, by the clocks, is now.
-func englishAgo(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return "just now"
-	case d < time.Hour:
-		return englishCount(math.Floor(d.Minutes()), "minute") + " ago"
-	case d < 48*time.Hour:
-		return englishCount(math.Floor(d.Hours()), "hour") + " ago"
-	}
-	return englishCount(math.Floor(d.Hours()/24), "day") + " ago"
-}
-
-func englishCount(n float64, unit string) string {
-	if n == 1 {
-		return "1 " + unit
-	}
-	return fmt.Sprintf("%.0f %ss", n, unit)
 }

@@ -22,7 +22,8 @@ func TestTextsAreComplete(t *testing.T) {
 				t.Errorf("%s: no %s", text.Lang, v.Type().Field(i).Name)
 			}
 		}
-		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn, text.active, text.loggedIn, text.endLabel} {
+		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn, text.active, text.loggedIn, text.endLabel,
+			text.enterSMS, text.enterVoice, text.enterEmail, text.units.past} {
 			if strings.Count(format, "%s") != 1 || strings.Count(format, "%") != 1 {
 				t.Errorf("%s: %q must take one value", text.Lang, format)
 			}
@@ -106,7 +107,7 @@ func TestEnglishWait(t *testing.T) {
 		24*time.Hour + time.Second:    "25 hours",
 		time.Minute - time.Nanosecond: "60 seconds",
 	} {
-		if got := englishWait(d); got != want {
+		if got := english.wait(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
@@ -118,8 +119,39 @@ func TestEnglishAgo(t *testing.T) {
 		119 * time.Second: "1 minute ago", 59 * time.Minute: "59 minutes ago", time.Hour: "1 hour ago",
 		47 * time.Hour: "47 hours ago", 48 * time.Hour: "2 days ago", 30 * 24 * time.Hour: "30 days ago",
 	} {
-		if got := englishAgo(d); got != want {
+		if got := english.ago(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestOtherLanguagesCount(t *testing.T) {
+	for _, c := range []struct {
+		text            *text
+		minute, minutes string
+		ago, now        string
+	}{
+		{german, "1 Minute", "3 Minuten", "vor 2 Tagen", "gerade eben"},
+		{french, "1 minute", "3 minutes", "il y a 2 jours", "à l’instant"},
+		{spanish, "1 minuto", "3 minutos", "hace 2 días", "ahora mismo"},
+		{japanese, "1分", "3分", "2日前", "たった今"},
+	} {
+		if got := c.text.wait(time.Minute); got != c.minute {
+			t.Errorf("%s: %q", c.text.Lang, got)
+		}
+		if got := c.text.wait(3 * time.Minute); got != c.minutes {
+			t.Errorf("%s: %q", c.text.Lang, got)
+		}
+		if got := c.text.ago(49 * time.Hour); got != c.ago {
+			t.Errorf("%s: %q", c.text.Lang, got)
+		}
+		if got := c.text.ago(0); got != c.now {
+			t.Errorf("%s: %q", c.text.Lang, got)
+		}
+		for _, kind := range []string{"otp", "sms", "voice", "email", "push", "recovery_code"} {
+			if c.text.factors[kind] == "" {
+				t.Errorf("%s: no word for %s", c.text.Lang, kind)
+			}
 		}
 	}
 }
