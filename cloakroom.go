@@ -20,7 +20,6 @@ import (
 	"github.com/cloakroom/cloakroom/internal/limit"
 	"github.com/cloakroom/cloakroom/internal/login"
 	"github.com/cloakroom/cloakroom/internal/oidc"
-	"github.com/cloakroom/cloakroom/internal/page"
 	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/internal/session"
 	"github.com/cloakroom/cloakroom/internal/web"
@@ -88,7 +87,7 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	cache := session.NewCache(int64(cfg.Cache))
 	h.feed = session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
 	shared := shared{
-		store: st, ring: ring, events: h.events, pages: page.New(), cache: cache, feed: h.feed,
+		store: st, ring: ring, events: h.events, cache: cache, feed: h.feed,
 		limits: limitsOf(cfg.Limits, st), human: login.NewHuman(cfg.Challenge, h.events), perAddress: limit.New(cfg.Limits.PerAddress),
 	}
 	for _, f := range cfg.Frontends {

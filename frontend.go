@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/cloakroom/cloakroom/config"
@@ -27,7 +29,6 @@ type shared struct {
 	store      store.Store
 	ring       *seal.Ring
 	events     event.Sink
-	pages      *page.Pages
 	cache      *session.Cache
 	feed       *session.Feed
 	limits     login.Limits
@@ -51,11 +52,16 @@ type frontend struct {
 }
 
 func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
-	f := &frontend{url: cfg.URL, secure: strings.HasPrefix(cfg.URL, "https:"), pages: s.pages, providers: map[string]*oidc.Provider{}}
+	f := &frontend{url: cfg.URL, secure: strings.HasPrefix(cfg.URL, "https:"), providers: map[string]*oidc.Provider{}}
 	cookies, err := web.NewCookies(cfg.URL, cfg.Session)
 	if err != nil {
 		return nil, err
 	}
+	theme, err := themeOf(cfg.Page)
+	if err != nil {
+		return nil, err
+	}
+	f.pages = page.New(theme)
 	policies := map[string]session.ProviderPolicy{}
 	var ordered []login.Provider
 	for _, p := range cfg.Providers {
@@ -81,9 +87,30 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 	}
 	f.gate = gate.New(gate.Options{
 		Origin: cfg.URL, Allowed: cfg.AllowedOrigins, Cookies: cookies, Sessions: f.sessions,
-		Reloader: s.pages.Reload, Page: f.page, Events: s.events,
+		Reloader: f.pages.Reload, Page: f.page, Events: s.events,
 	})
 	return f, f.wire(cfg, s, cookies, ordered)
+}
+
+// themeOf reads what the pages' theme names.
+func themeOf(c config.Page) (page.Theme, error) {
+	t := page.Theme{Name: c.Name}
+	for _, o := range c.Texts {
+		t.Texts = append(t.Texts, page.Override{Language: o.Language, Name: o.Name, Text: o.Text})
+	}
+	var err error
+	if c.Logo != "" {
+		t.LogoType = config.LogoTypes[strings.ToLower(filepath.Ext(c.Logo))]
+		if t.Logo, err = os.ReadFile(c.Logo); err != nil {
+			return t, fmt.Errorf("page.logo: %w", err)
+		}
+	}
+	if c.Style != "" {
+		if t.Style, err = os.ReadFile(c.Style); err != nil {
+			return t, fmt.Errorf("page.style: %w", err)
+		}
+	}
+	return t, nil
 }
 
 // wire makes the rooms that answer.
@@ -91,11 +118,11 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	transactions := web.Transactions{Cookies: cookies, Ring: s.ring, Frontend: cfg.URL}
 	f.login = login.New(login.Options{
 		Frontend: cfg, Providers: ordered, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: s.pages, Limits: s.limits, Human: s.human, Events: s.events,
+		Store: s.store, Pages: f.pages, Limits: s.limits, Human: s.human, Events: s.events,
 	})
 	f.account = account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: s.pages, PerAddress: s.perAddress, Events: s.events,
+		Store: s.store, Pages: f.pages, PerAddress: s.perAddress, Events: s.events,
 	})
 	f.table = map[string]map[string]http.HandlerFunc{
 		"/auth/login":               {"GET": f.login.Page, "POST": f.login.Submit},

@@ -34,6 +34,9 @@ type Frontend struct {
 	// Default: `true`
 	LoginPage *bool `yaml:"login_page"`
 
+	// How the built-in pages look and speak.
+	Page Page `yaml:"page"`
+
 	// What is behind Cloakroom, first match first. A path that no route names is 404.
 	//
 	// Required.
@@ -59,6 +62,7 @@ func (f Frontend) withDefaults() Frontend {
 	f.AllowedOrigins = slices.Clone(f.AllowedOrigins)
 	f.LoginPage = clonePointer(f.LoginPage)
 	f.Session = f.Session.withDefaults()
+	f.Page.Texts = slices.Clone(f.Page.Texts)
 	f.Providers = slices.Clone(f.Providers)
 	for i, p := range f.Providers {
 		f.Providers[i] = p.withDefaults(len(f.Providers) == 1)
@@ -113,6 +117,7 @@ func (f Frontend) check(a at, c Config) {
 	}
 	f.Session.check(a.key("session"), strings.HasPrefix(f.URL, "http:"))
 	checkProviders(a.key("providers"), f.Providers)
+	f.Page.check(a.key("page"))
 	checkRoutes(a.key("routes"), f.Routes, c)
 }
 

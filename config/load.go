@@ -108,6 +108,8 @@ func (c *Config) resolve(dir string) {
 		c.Store = "file:" + path
 	}
 	for i := range c.Frontends {
+		from(&c.Frontends[i].Page.Logo)
+		from(&c.Frontends[i].Page.Style)
 		for j := range c.Frontends[i].Routes {
 			from(&c.Frontends[i].Routes[j].Files)
 		}

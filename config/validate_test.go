@@ -197,6 +197,8 @@ func TestDocumentedDefaults(t *testing.T) {
 			text = line + "\n" + text
 		case "frontends":
 			text = strings.Replace(text, "    providers", "    "+line+"\n    providers", 1)
+		case "frontends.page":
+			text = strings.Replace(text, "    providers", "    page: {"+line+"}\n    providers", 1)
 		case "frontends.session":
 			text = strings.Replace(text, "    providers", "    session: {"+line+"}\n    providers", 1)
 		case "frontends.providers":
@@ -215,8 +217,9 @@ func TestDocumentedDefaults(t *testing.T) {
 		}
 		empty := cmp.FilterValues(func(a, b []string) bool { return len(a) == 0 && len(b) == 0 }, cmp.Ignore())
 		noProxies := cmp.FilterValues(func(a, b []netip.Prefix) bool { return len(a) == 0 && len(b) == 0 }, cmp.Ignore())
+		noTexts := cmp.FilterValues(func(a, b []PageText) bool { return len(a) == 0 && len(b) == 0 }, cmp.Ignore())
 		truth := cmp.Transformer("truth", func(b *bool) bool { return b == nil || *b })
-		if diff := cmp.Diff(want, got, sameSecrets, empty, noProxies, truth); diff != "" {
+		if diff := cmp.Diff(want, got, sameSecrets, empty, noTexts, noProxies, truth); diff != "" {
 			t.Errorf("%s: the documented default %s is not the default: %s", s.path, value, diff)
 		}
 	})
@@ -234,6 +237,7 @@ func TestWithDefaultsDoesNotAlias(t *testing.T) {
 		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		c.Admin.Hosts = []string{"admin.example.com"}
 		f := &c.Frontends[0]
+		f.Page.Texts = []PageText{{"de", "log_in", "Einloggen"}}
 		f.AllowedOrigins, f.LoginPage = []string{"https://x.example.com"}, new(true)
 		f.Providers[0].Scopes, f.Providers[0].RedirectLogin = []string{"openid"}, new(true)
 		f.Routes[0].Methods, f.Routes[0].Scopes, f.Routes[0].Require = []string{"GET"}, []string{"a"}, &Require{ACR: "high"}

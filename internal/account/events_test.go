@@ -72,7 +72,7 @@ func newFixture(t testing.TB, idle time.Duration) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages := page.New()
+	pages := page.New(page.Theme{})
 	f.Handler = New(Options{
 		Origin: testOrigin, Sessions: sessions, Store: f.st, Pages: pages,
 		Transactions: web.Transactions{Cookies: cookies, Ring: ring, Frontend: testOrigin},

@@ -18,7 +18,7 @@ type Logout struct {
 
 // Logout asks whether to log out.
 func (p *Pages) Logout(w http.ResponseWriter, r *http.Request, v Logout) {
-	t := textFor(r)
+	t := p.textFor(r)
 	back := v.ReturnTo
 	if back == "" {
 		back = "/"
@@ -40,7 +40,7 @@ type Confirm struct {
 
 // Confirm asks whether to go on as somebody else.
 func (p *Pages) Confirm(w http.ResponseWriter, r *http.Request, v Confirm) {
-	t := textFor(r)
+	t := p.textFor(r)
 	p.show(w, r, http.StatusOK, "confirm", sheet{T: t, Title: t.OtherUser, Data: struct {
 		Confirm
 		Hidden []field

@@ -54,6 +54,21 @@ func mustAssets() assets {
 	return a
 }
 
+// add puts a theme's files among the assets.
+func (a assets) add(t Theme) {
+	for _, f := range []struct {
+		name, ext, kind string
+		body            []byte
+	}{{logoName, "", t.LogoType, t.Logo}, {styleName, ".css", types[".css"], t.Style}} {
+		if len(f.body) == 0 {
+			continue
+		}
+		hash := sha256.Sum256(f.body)
+		url := AssetPrefix + strings.TrimSuffix(f.name, f.ext) + "-" + hex.EncodeToString(hash[:8]) + f.ext
+		a.byPath[url], a.paths[f.name] = asset{string(f.body), f.kind}, url
+	}
+}
+
 // mustURL is the path of a file. An unknown name is a broken template, and panics in New's first test.
 func (a assets) mustURL(name string) string {
 	url, ok := a.paths[name]

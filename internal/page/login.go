@@ -42,7 +42,8 @@ type loginSheet struct {
 
 // Login shows the login page.
 func (p *Pages) Login(w http.ResponseWriter, r *http.Request, status int, v Login) {
-	t := textFor(r)
+	t := p.textFor(r)
+	v.Subject = p.subject(v.Subject)
 	s := sheet{T: t, Title: withSubject(t.LogIn, v.Subject)}
 	data := loginSheet{
 		Login:  v,

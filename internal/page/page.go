@@ -20,11 +20,15 @@ var files embed.FS
 type Pages struct {
 	assets    assets
 	templates map[string]*template.Template
+	theme     Theme
+	spoken    languages
 }
 
-// New parses what the binary carries. It panics if that is broken, which the tests of this package would have seen.
-func New() *Pages {
-	p := &Pages{assets: mustAssets(), templates: map[string]*template.Template{}}
+// New parses what the binary carries, with a frontend's theme. It panics if what it carries is broken, which the tests
+// of this package would have seen.
+func New(t Theme) *Pages {
+	p := &Pages{assets: mustAssets(), templates: map[string]*template.Template{}, theme: t, spoken: t.languages()}
+	p.assets.add(t)
 	for _, name := range []string{"login", "step", "recovery", "logout", "sessions", "confirm", "problem", "leave", "reload", "silent"} {
 		t := template.New(name).Funcs(template.FuncMap{"asset": p.assets.mustURL})
 		p.templates[name] = template.Must(t.ParseFS(files, "templates/layout.html", "templates/"+name+".html"))
@@ -39,6 +43,8 @@ type sheet struct {
 	Data  any
 	Wide  bool // the card has room for a list
 
+	Logo, Style, Name string // of the theme: addresses, and what the logo stands for
+
 	formOrigins []string // where a form's answer may lead, besides our own origin
 	asks        string   // connectSelf where the page's script asks us something
 }
@@ -48,6 +54,7 @@ type field struct{ Name, Value string }
 
 // show answers with a page.
 func (p *Pages) show(w http.ResponseWriter, r *http.Request, status int, name string, s sheet) {
+	s.Logo, s.Style, s.Name = p.assets.paths[logoName], p.assets.paths[styleName], p.theme.Name
 	var b bytes.Buffer
 	if err := p.templates[name].ExecuteTemplate(&b, "layout", s); err != nil {
 		web.NewProblem(web.CodeInternal, "").Because(err).Write(w, r)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-var pages = New()
+var pages = New(Theme{})
 
 type shower = func(http.ResponseWriter, *http.Request)
 

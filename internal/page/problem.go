@@ -22,7 +22,7 @@ type Problem struct {
 
 // Problem shows what went wrong and how to go on.
 func (p *Pages) Problem(w http.ResponseWriter, r *http.Request, v Problem) {
-	t := textFor(r)
+	t := p.textFor(r)
 	said := t.say(v.Code, v.RetryAfter)
 	if _, known := t.Codes[v.Code]; !known && v.Title != "" {
 		said.Title = v.Title

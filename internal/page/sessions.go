@@ -40,7 +40,7 @@ type sessionRow struct {
 
 // Sessions shows the list.
 func (p *Pages) Sessions(w http.ResponseWriter, r *http.Request, v Sessions) {
-	t, now := textFor(r), time.Now()
+	t, now := p.textFor(r), time.Now()
 	rows, others := make([]sessionRow, len(v.List)), v.NextURL != "" || v.FirstURL != ""
 	for i, s := range v.List {
 		rows[i] = t.row(s, now)

@@ -66,7 +66,8 @@ type choice struct {
 
 // Step shows a login in progress.
 func (p *Pages) Step(w http.ResponseWriter, r *http.Request, status int, v Step) {
-	t := textFor(r)
+	t := p.textFor(r)
+	v.Subject = p.subject(v.Subject)
 	data := stepSheet{Step: v, Wrong: v.Message == WrongCode, Seconds: max(web.Seconds(v.Interval), 1)}
 	data.Heading, data.Intro = t.heading(v)
 	for _, f := range v.Factors {
@@ -141,6 +142,6 @@ type Recovery struct {
 
 // Recovery shows a recovery code that came with a login.
 func (p *Pages) Recovery(w http.ResponseWriter, r *http.Request, v Recovery) {
-	t := textFor(r)
+	t := p.textFor(r)
 	p.show(w, r, http.StatusOK, "recovery", sheet{T: t, Title: t.RecoveryTitle, Data: v})
 }

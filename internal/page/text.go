@@ -3,7 +3,6 @@ package page
 import (
 	"fmt"
 	"math"
-	"net/http"
 	"time"
 
 	"golang.org/x/text/language"
@@ -99,8 +98,6 @@ func (l languages) pick(accept string) *text {
 	_, i, _ := l.matcher.Match(tags...)
 	return l.texts[i]
 }
-
-func textFor(r *http.Request) *text { return spoken.pick(r.Header.Get("Accept-Language")) }
 
 // say puts a problem into words.
 func (t *text) say(code string, wait time.Duration) says {

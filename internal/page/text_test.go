@@ -22,8 +22,10 @@ func TestTextsAreComplete(t *testing.T) {
 				t.Errorf("%s: no %s", text.Lang, v.Type().Field(i).Name)
 			}
 		}
-		for _, format := range []string{text.continueWith, text.continueAs, text.waitIn, text.active, text.loggedIn, text.endLabel,
-			text.enterSMS, text.enterVoice, text.enterEmail, text.units.past} {
+		for _, format := range []string{
+			text.continueWith, text.continueAs, text.waitIn, text.active, text.loggedIn, text.endLabel,
+			text.enterSMS, text.enterVoice, text.enterEmail, text.units.past,
+		} {
 			if strings.Count(format, "%s") != 1 || strings.Count(format, "%") != 1 {
 				t.Errorf("%s: %q must take one value", text.Lang, format)
 			}
