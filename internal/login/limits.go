@@ -95,14 +95,22 @@ func (l Limits) refund(ctx context.Context, a attemptOf) {
 }
 
 // bounded counts an attempt and says no where a limit is reached. The attempt is counted before the provider is asked
-// and given back after a success, so that parallel guesses cannot slip past.
-func (h *Handler) bounded(r *http.Request, a attemptOf) *web.Problem {
-	_, wait, hit := h.Limits.take(r.Context(), a)
+// and given back after a success, so that parallel guesses cannot slip past. solved is the answer to a challenge, "" for
+// none: it is looked at only where it could help, so that nobody makes us ask its service for nothing.
+func (h *Handler) bounded(r *http.Request, a *attemptOf, solved string) *web.Problem {
+	_, wait, hit := h.Limits.take(r.Context(), *a)
 	if hit == "" {
 		return nil
 	}
+	helps := h.Human != nil && a.Device == "" && hit != "per_provider"
+	if helps && h.Human.passed(r.Context(), solved, client(r).String()) {
+		a.Human = true
+		if _, wait, hit = h.Limits.take(r.Context(), *a); hit == "" {
+			return nil
+		}
+	}
 	h.audit(r, event.Audit{Kind: event.LimitHit, Provider: a.Provider, Reason: hit})
-	if h.Human != nil && !a.Human && a.Device == "" && hit != "per_provider" {
+	if helps && !a.Human {
 		return web.NewProblem(web.CodeChallengeRequired, "Solve the challenge and send its answer as \"challenge\".").After(wait)
 	}
 	return web.NewProblem(web.CodeTooManyAttempts, "Wait a while before you try again.").After(wait)

@@ -29,7 +29,7 @@ func (h *Handler) stepUp(w http.ResponseWriter, r *http.Request, a attempt) {
 		return
 	}
 	who := attemptOf{Provider: p.Config.Name, Account: limit.Account("step-up "+s.Issuer, s.Subject), Address: limit.Address(client(r))}
-	if problem := h.bounded(r, who); problem != nil {
+	if problem := h.bounded(r, &who, a.challenge); problem != nil {
 		h.no(w, r, a, problem)
 		return
 	}

@@ -59,7 +59,7 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	who := h.attemptOf(r, p, a)
-	if problem := h.bounded(r, who); problem != nil {
+	if problem := h.bounded(r, &who, a.challenge); problem != nil {
 		h.no(w, r, a, problem)
 		return
 	}
@@ -85,13 +85,13 @@ func (h *Handler) Submit(w http.ResponseWriter, r *http.Request) {
 
 // attemptOf is who tries to log in, as the limits see it.
 func (h *Handler) attemptOf(r *http.Request, p Provider, a attempt) attemptOf {
-	address := client(r)
-	who := attemptOf{Provider: p.Config.Name, Account: limit.Account(h.origin+" "+p.Config.Name, a.username), Address: limit.Address(address)}
+	who := attemptOf{
+		Provider: p.Config.Name, Address: limit.Address(client(r)),
+		Account: limit.Account(h.origin+" "+p.Config.Name, a.username),
+	}
 	if d := h.deviceOf(r); h.knows(r.Context(), d, who.Account) {
 		who.Device = d.ID
-		return who
 	}
-	who.Human = h.Human.passed(r.Context(), a.challenge, address.String())
 	return who
 }
 
