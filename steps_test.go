@@ -385,3 +385,59 @@ func TestChallengeForHumans(t *testing.T) {
 		}
 	}
 }
+
+// A code works once and for its own login only.
+func TestCodesAreNeitherReplayedNorSwapped(t *testing.T) {
+	d := newDialectRig(t, "auth0", nil)
+	f := d.form()
+	f.log("otp").want(202, "challenge")
+	code := d.idp.OTP("otp")
+	f.step("submit", "code", code).done()
+	g := d.form()
+	g.log("otp").want(202, "challenge")
+	g.step("submit", "code", code).want(401, "invalid_credentials") // replayed
+
+	one, two := d.form(), d.form()
+	one.log("sms").want(202, "challenge")
+	one.step("choose", "factor", "1").want(202, "challenge")
+	first := one.sent("sms")
+	two.log("sms").want(202, "challenge")
+	two.step("choose", "factor", "1").want(202, "challenge")
+	two.step("submit", "code", first).want(401, "invalid_credentials") // swapped
+	two.step("submit", "code", two.sent("sms")).done()
+
+	late := d.form()
+	late.log("sms").want(202, "challenge")
+	late.step("choose", "factor", "2").want(202, "challenge")
+	expired := late.sent("sms")
+	d.idp.Advance(6 * time.Minute) // a code lives five
+	late.step("submit", "code", expired).want(401, "invalid_credentials")
+}
+
+// How long a refusal takes is on a grid, whether there is such a user or not. Reported, and only looked at roughly: this
+// machine is noisy.
+func TestRefusalsAreOnAGrid(t *testing.T) {
+	d := newDialectRig(t, "auth0", nil)
+	times := map[string]time.Duration{}
+	for _, user := range []string{"alice", "nobody-at-all"} {
+		var wait sync.WaitGroup
+		var mu sync.Mutex
+		for range 16 {
+			b := d.form()
+			wait.Go(func() {
+				begun := time.Now()
+				b.logWith(user, "wrong", nil)
+				mu.Lock()
+				defer mu.Unlock()
+				times[user] += time.Since(begun) / 16
+			})
+		}
+		wait.Wait()
+	}
+	t.Logf("mean of 16: %v", times)
+	for user, mean := range times {
+		if mean < 250*time.Millisecond {
+			t.Errorf("%s: refused after %s, before the grid", user, mean)
+		}
+	}
+}
