@@ -79,7 +79,7 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
   }
 
   async function profile(front, options) {
-    const context = await browser.newContext({ baseURL: front.origin, ...options });
+    const context = await browser.newContext({ baseURL: front.origin, viewport: { width: 640, height: 600 }, ...options });
     context.setDefaultTimeout(10_000);
     context.on('request', (request) => recorder.note('request body', request.url(), request.postData())); // the network log has all but these
     context.on('console', (message) => recorder.note('console', message.page()?.url() ?? '', message.text()));
@@ -95,242 +95,6 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
     }
   }
 
-  each('push', 'push', ['auth0', 'challenge', 'okta'], ALL, async (p, user, { dialect }) => {
-    await p.login(user);
-    await p.pick('push');
-    await p.asks('push');
-    if (dialect !== 'auth0') assert.equal(await p.number(), '42');
-    await p.confirmed();
-    await p.done();
-  });
-
-  // What each provider says decides: where a blocked account looks like a wrong password, it does here.
-  const REFUSED = {
-    generic: { denied: 'access_denied' },
-    challenge: { locked: 'access_denied', denied: 'access_denied' },
-    auth0: { locked: 'account_blocked', breached: 'password_breached', denied: 'access_denied' },
-    okta: { locked: 'invalid_credentials', denied: 'access_denied' },
-    keycloak: { locked: 'invalid_credentials', denied: 'access_denied' },
-    entra: { locked: 'invalid_credentials' },
-    cognito: { locked: 'invalid_credentials', denied: 'access_denied' },
-  };
-  each('password: wrong, of blocked accounts, right', 'plain', DIALECTS, ALL, async (p, user, { dialect, way }) => {
-    await p.login(user, 'not the password');
-    await p.refused('invalid_credentials');
-    for (const [condition, code] of Object.entries(REFUSED[dialect])) {
-      await p.login(`${condition}-${way}`);
-      await p.refused(code);
-    }
-    await p.login(user);
-    await p.done();
-  });
-
-  // A provider whose words nobody knows is not one that is down.
-  each('locked', 'locked', ['generic'], ALL, async (p, user) => {
-    await p.login(user);
-    await p.refused('access_denied');
-  });
-
-  each('one-time code', 'otp', STEPPING, ALL, async (p, user, { idp }) => {
-    await p.login(user);
-    await p.pick('otp');
-    await p.asks('code');
-    await p.submit(WRONG);
-    await p.wrong('wrong_code');
-    await p.submit(await idp.otp(user));
-    await p.done();
-  });
-
-  each('one-time code', 'otp', ['auth0'], ['keys'], async (p, user, { idp }) => {
-    await p.login(user);
-    await p.asks('code');
-    await p.submit(await idp.otp(user));
-    await p.done();
-  });
-
-  each('one-time code with the password', 'otp', ['keycloak'], ALL, async (p, user, { idp }) => {
-    await p.login(user, undefined, { otp: WRONG });
-    await p.refused('invalid_credentials');
-    await p.login(user, undefined, { otp: await idp.otp(user) });
-    await p.done();
-  });
-
-  each('second factor at the hosted page', 'otp', ['generic', 'entra'], PAGES, async (p, user) => {
-    await p.login(user);
-    await p.redirected(user);
-    await p.done();
-  });
-
-  for (const [dialects, ways] of [[['auth0'], ALL.concat('keys')], [['challenge'], PAGES]]) {
-    each('text message to one of three', 'sms', dialects, ways, async (p, user, { idp, way }) => {
-      await p.login(user);
-      await p.offers({ sms: 3, email: 1 });
-      await p.choose('sms', '5678');
-      await p.asks('code');
-      if (way !== 'keys') {
-        await p.resend();
-        await p.asks('code');
-        assert.equal((await idp.control('GET', `/messages?user=${user}`)).map((m) => m.to).join(), 'XXXXXXX5678,XXXXXXX5678');
-        await p.submit(WRONG);
-        await p.wrong('wrong_code');
-      }
-      await p.submit(` ${await idp.sent(user)} `);
-      await p.done();
-    });
-  }
-
-  each('text message, by type', 'sms', ['okta', 'cognito'], PAGES, async (p, user, { idp }) => {
-    await p.login(user);
-    await p.offers({ sms: 1, email: 1 });
-    await p.choose('sms');
-    await p.asks('code');
-    await p.submit(await idp.sent(user));
-    await p.done();
-  });
-
-  each('push, rejected, then another way', 'refuser', ['auth0', 'challenge', 'okta'], PAGES, async (p, user, { idp }) => {
-    await p.login(user);
-    await p.choose('push');
-    await p.confirmed();
-    await p.wrong('declined');
-    await p.choose('otp');
-    await p.submit(await idp.otp(user));
-    await p.done();
-  });
-
-  each('recovery code', 'recover', ['auth0'], ALL, async (p, user, { idp }) => {
-    const first = idp.users.get(user).factors[1].secret;
-    await p.login(user);
-    await p.choose('recovery_code');
-    await p.submit('WRONG-WRONG-WRONG');
-    await p.wrong('wrong_code');
-    await p.submit(first);
-    const [next, ...more] = await p.recovered();
-    await p.done();
-    assert.deepEqual([more, next === first], [[], false]);
-    await visit('auth0', WAYS.script, async (again) => {
-      await again.login(user);
-      await again.choose('recovery_code');
-      await again.submit(next);
-      await again.done();
-    });
-  });
-
-  each('first factor', 'newcomer', ['auth0', 'challenge', 'cognito'], ALL, async (p, user, { dialect, idp }) => {
-    await p.login(user);
-    await p.enroll('otp');
-    const { secret, recovery } = await p.setup();
-    assert.equal(recovery.length, dialect === 'cognito' ? 0 : 1);
-    await p.submit(WRONG);
-    await p.wrong('wrong_code');
-    await p.submit(codeOf(secret));
-    await p.done();
-    assert.equal((await idp.control('GET', '/users')).find((u) => u.username === user).factors.length > 0, true);
-  });
-
-  each('password expired, new one at the hosted page', 'expired', ['auth0', 'entra'], PAGES, async (p, user) => {
-    await p.login(user);
-    await p.redirected(user);
-    await p.done();
-  });
-
-  each('password expired, new one here', 'expired', ['cognito'], ALL, async (p, user) => {
-    await p.login(user);
-    await p.asks('password');
-    await p.newPassword(`here ${user} 1`);
-    await p.done();
-    await visit('cognito', WAYS.script, async (again) => {
-      await again.login(user, `here ${user} 1`);
-      await again.done();
-    });
-  });
-
-  each('not a robot: hosted page and back', 'robot', ['generic', 'challenge', 'auth0', 'entra'], PAGES, async (p, user) => {
-    await p.login(user);
-    await p.redirected(user);
-    await p.done();
-  });
-
-  each('consent: hosted page and back', 'consent', ['generic', 'challenge', 'auth0', 'entra'], PAGES, async (p, user, { page, dialect, idp }) => {
-    let asked; // the challenge's own login goes on: by request_uri
-    page.on('request', (request) => { if (request.url().startsWith(`${idp.origin}/authorize?`)) asked = new URL(request.url()).searchParams; });
-    await p.login(user);
-    await p.redirected(user);
-    await p.done();
-    if (dialect === 'challenge') assert.deepEqual([asked.has('request_uri'), asked.has('scope')], [true, false]);
-    page.removeAllListeners('request');
-  });
-
-  for (const [condition, status, reason] of [['robot', 'redirect', 'captcha'], ['consent', 'redirect', 'consent'], ['expired', 'password_change', undefined]]) {
-    each(`${condition}: hosted page and back`, condition, ['auth0'], ['script'], async (p, user) => {
-      await p.login(user);
-      p.says(202, status);
-      assert.equal(p.step.reason, reason);
-      await p.redirected(user);
-      await p.done();
-    });
-  }
-
-  each('password leaked: hosted page and back', 'breached', ['generic', 'challenge', 'entra', 'keycloak'], PAGES, async (p, user) => {
-    await p.login(user);
-    await p.redirected(user);
-    await p.done();
-  });
-
-  // tokenOver makes the API refuse the token that a call had, and the refresh that follows ask for a second factor.
-  async function tokenOver(front, user, mark) {
-    await front.idp.control('POST', `/users/${user}/mfa-at-refresh`, { on: true });
-    front.idp.end(front.api.requests.findLast((r) => r.url.includes(mark) && r.ok).bearer);
-  }
-  const calling = (page, to) => page.evaluate(async (address) => {
-    const answer = await fetch(address);
-    const text = await answer.text();
-    return { status: answer.status, problem: text.startsWith('{') ? JSON.parse(text) : {} };
-  }, to);
-
-  each('second factor at a refresh in the middle of a call', 'refresh', ['auth0', 'challenge'], ALL, async (p, user, { page, front, idp, way }) => {
-    const to = `/${way === 'plain' ? 'pages' : 'api'}/middle-${way}`;
-    const call = async () => (way === 'plain' ? (await page.goto(to).catch(() => undefined))?.status() ?? 401 : (await calling(page, to)).status);
-    await p.login(user);
-    await p.done();
-    assert.equal(await call(), 200);
-    await tokenOver(front, user, to);
-    assert.equal(await call(), 401);
-    if (way === 'script') {
-      await p.send('/auth/login', { step_up: true, return_to: HOME });
-    } else {
-      await page.goto('/step-up.html');
-      await p.press('button');
-    }
-    await p.pick('otp');
-    await p.asks('code');
-    await p.submit(WRONG);
-    await p.wrong('wrong_code');
-    await p.submit(await idp.otp(user));
-    await p.done();
-    assert.equal(await call(), 200);
-  });
-
-  for (const dialect of ['auth0', 'challenge']) {
-    test(`${dialect}: a call whose refresh needs a second factor says step_up_required`, () => visit(dialect, WAYS.script, async (p, page, front) => {
-      await p.login('refresh-said');
-      await p.done();
-      assert.equal((await calling(page, '/api/said')).status, 200);
-      await tokenOver(front, 'refresh-said', '/api/said');
-      const { status, problem } = await calling(page, '/api/said');
-      assert.deepEqual([status, problem.code, problem.step?.status], [401, 'step_up_required', 'step_up'], JSON.stringify(problem));
-    }));
-  }
-
-  test('auth0: a page whose refresh needs a second factor leads to it', () => visit('auth0', WAYS.plain, async (p, page, front) => {
-    await p.login('refresh-led');
-    await p.done();
-    await page.goto('/pages/led');
-    await tokenOver(front, 'refresh-led', '/pages/led');
-    await page.goto('/pages/led');
-    assert.ok(await page.locator('a[href^="/auth/login"], form[action^="/auth/login"]').count(), 'a dead end');
-  }));
-
   // --- the pages, by axe-core and by what it cannot see -----------------------------------------------------------------
 
   const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
@@ -341,7 +105,7 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
     for (const [width, height, colorScheme] of [[1280, 800, 'light'], [1280, 800, 'dark'], [390, 844, 'light']]) {
       await page.setViewportSize({ width, height });
       await page.emulateMedia({ colorScheme });
-      const bad = await page.evaluate(async (values) => (await window.axe.run({ runOnly: { type: 'tag', values }, resultTypes: ['violations'] })).violations
+      const bad = await page.evaluate(async (values) => (await window.axe.run({ runOnly: { type: 'tag', values }, resultTypes: ['violations'], preload: false })).violations
         .map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join('; ')}`), TAGS);
       assert.deepEqual(bad, [], `${name}, ${width} px, ${colorScheme}`);
     }
@@ -457,4 +221,254 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
     await p.login('expired-axe');
     await look('new password');
   });
+
+  // --- the flows, the longest waits first -----------------------------------------------------------------------------------
+
+  each('push', 'push', ['auth0', 'challenge', 'okta'], ALL, async (p, user, { dialect }) => {
+    await p.login(user);
+    await p.pick('push');
+    await p.asks('push');
+    if (dialect !== 'auth0') assert.equal(await p.number(), '42');
+    await p.confirmed();
+    await p.done();
+  });
+
+  // What each provider says decides: where a blocked account looks like a wrong password, it does here.
+  const REFUSED = {
+    generic: { denied: 'access_denied' },
+    challenge: { locked: 'access_denied', denied: 'access_denied' },
+    auth0: { locked: 'account_blocked', breached: 'password_breached', denied: 'access_denied' },
+    okta: { locked: 'invalid_credentials', denied: 'access_denied' },
+    keycloak: { locked: 'invalid_credentials', denied: 'access_denied' },
+    entra: { locked: 'invalid_credentials' },
+    cognito: { locked: 'invalid_credentials', denied: 'access_denied' },
+  };
+  each('password: wrong, of blocked accounts, right', 'plain', DIALECTS, ALL, async (p, user, { dialect, way }) => {
+    await p.login(user, 'not the password');
+    await p.refused('invalid_credentials');
+    for (const [condition, code] of Object.entries(REFUSED[dialect])) {
+      await p.login(`${condition}-${way}`);
+      await p.refused(code);
+    }
+    await p.login(user);
+    await p.done();
+  });
+
+  // A provider whose words nobody knows is not one that is down.
+  each('locked', 'locked', ['generic'], ALL, async (p, user) => {
+    await p.login(user);
+    await p.refused('access_denied');
+  });
+
+  each('one-time code', 'otp', STEPPING, ALL, async (p, user, { idp }) => {
+    await p.login(user);
+    await p.pick('otp');
+    await p.asks('code');
+    await p.submit(WRONG);
+    await p.wrong('wrong_code');
+    await p.submit(await idp.otp(user));
+    await p.done();
+  });
+
+  each('one-time code', 'otp', ['auth0'], ['keys'], async (p, user, { idp }) => {
+    await p.login(user);
+    await p.asks('code');
+    await p.submit(await idp.otp(user));
+    await p.done();
+  });
+
+  each('one-time code with the password', 'otp', ['keycloak'], ALL, async (p, user, { idp }) => {
+    await p.login(user, undefined, { otp: WRONG });
+    await p.refused('invalid_credentials');
+    await p.login(user, undefined, { otp: await idp.otp(user) });
+    await p.done();
+  });
+
+  each('second factor at the hosted page', 'otp', ['generic', 'entra'], PAGES, async (p, user) => {
+    await p.login(user);
+    await p.redirected(user);
+    await p.done();
+  });
+
+  for (const [dialects, ways] of [[['auth0'], ALL.concat('keys')], [['challenge'], PAGES]]) {
+    each('text message to one of three', 'sms', dialects, ways, async (p, user, { idp, way }) => {
+      await p.login(user);
+      await p.offers({ sms: 3, email: 1 });
+      await p.choose('sms', '5678');
+      await p.asks('code');
+      if (idp.dialect === 'auth0' && way !== 'keys') {
+        await p.resend();
+        await p.asks('code');
+        assert.equal((await idp.control('GET', `/messages?user=${user}`)).map((m) => m.to).join(), 'XXXXXXX5678,XXXXXXX5678');
+        await p.submit(WRONG);
+        await p.wrong('wrong_code');
+      }
+      await p.submit(` ${await idp.sent(user)} `);
+      await p.done();
+    });
+  }
+
+  each('text message, by type', 'sms', ['okta', 'cognito'], PAGES, async (p, user, { idp }) => {
+    await p.login(user);
+    await p.offers({ sms: 1, email: 1 });
+    await p.choose('sms');
+    await p.asks('code');
+    await p.submit(await idp.sent(user));
+    await p.done();
+  });
+
+  each('push, rejected, then another way', 'refuser', ['auth0', 'challenge', 'okta'], PAGES, async (p, user, { idp }) => {
+    await p.login(user);
+    await p.choose('push');
+    await p.confirmed();
+    await p.wrong('declined');
+    await p.choose('otp');
+    await p.submit(await idp.otp(user));
+    await p.done();
+  });
+
+  each('recovery code', 'recover', ['auth0'], ALL, async (p, user, { idp, way }) => {
+    const first = idp.users.get(user).factors[1].secret;
+    await p.login(user);
+    await p.choose('recovery_code');
+    if (way === 'script') {
+      await p.submit('WRONG-WRONG-WRONG');
+      await p.wrong('wrong_code');
+    }
+    await p.submit(first);
+    const [next, ...more] = await p.recovered();
+    await p.done();
+    assert.deepEqual([more, next === first], [[], false]);
+    await visit('auth0', WAYS.script, async (again) => {
+      await again.login(user);
+      await again.choose('recovery_code');
+      await again.submit(next);
+      await again.done();
+    });
+  });
+
+  each('first factor', 'newcomer', ['auth0', 'challenge', 'cognito'], ALL, async (p, user, { dialect, idp }) => {
+    await p.login(user);
+    await p.enroll('otp');
+    const { secret, recovery } = await p.setup();
+    assert.equal(recovery.length, dialect === 'cognito' ? 0 : 1);
+    if (dialect === 'auth0') {
+      await p.submit(WRONG);
+      await p.wrong('wrong_code');
+    }
+    await p.submit(codeOf(secret));
+    await p.done();
+    assert.equal((await idp.control('GET', '/users')).find((u) => u.username === user).factors.length > 0, true);
+  });
+
+  each('password expired, new one at the hosted page', 'expired', ['auth0', 'entra'], PAGES, async (p, user) => {
+    await p.login(user);
+    await p.redirected(user);
+    await p.done();
+  });
+
+  each('password expired, new one here', 'expired', ['cognito'], ALL, async (p, user) => {
+    await p.login(user);
+    await p.asks('password');
+    await p.newPassword(`here ${user} 1`);
+    await p.done();
+    await visit('cognito', WAYS.script, async (again) => {
+      await again.login(user, `here ${user} 1`);
+      await again.done();
+    });
+  });
+
+  each('not a robot: hosted page and back', 'robot', ['generic', 'challenge', 'auth0', 'entra'], PAGES, async (p, user) => {
+    await p.login(user);
+    await p.redirected(user);
+    await p.done();
+  });
+
+  each('consent: hosted page and back', 'consent', ['generic', 'challenge', 'auth0', 'entra'], PAGES, async (p, user, { page, dialect, idp }) => {
+    let asked; // the challenge's own login goes on: by request_uri
+    page.on('request', (request) => { if (request.url().startsWith(`${idp.origin}/authorize?`)) asked = new URL(request.url()).searchParams; });
+    await p.login(user);
+    await p.redirected(user);
+    await p.done();
+    if (dialect === 'challenge') assert.deepEqual([asked.has('request_uri'), asked.has('scope')], [true, false]);
+    page.removeAllListeners('request');
+  });
+
+  for (const [condition, status, reason] of [['robot', 'redirect', 'captcha'], ['consent', 'redirect', 'consent'], ['expired', 'password_change', undefined]]) {
+    each(`${condition}: hosted page and back`, condition, ['auth0'], ['script'], async (p, user) => {
+      await p.login(user);
+      p.says(202, status);
+      assert.equal(p.step.reason, reason);
+      await p.redirected(user);
+      await p.done();
+    });
+  }
+
+  each('password leaked: hosted page and back', 'breached', ['generic', 'challenge', 'entra', 'keycloak'], PAGES, async (p, user) => {
+    await p.login(user);
+    await p.redirected(user);
+    await p.done();
+  });
+
+  // tokenOver makes the API refuse the token that a call had, and the refresh that follows ask for a second factor.
+  async function tokenOver(front, user, mark) {
+    await front.idp.control('POST', `/users/${user}/mfa-at-refresh`, { on: true });
+    front.idp.end(front.api.requests.findLast((r) => r.url.includes(mark) && r.ok).bearer);
+  }
+  const calling = (page, to) => page.evaluate(async (address) => {
+    const answer = await fetch(address);
+    const text = await answer.text();
+    return { status: answer.status, problem: text.startsWith('{') ? JSON.parse(text) : {} };
+  }, to);
+
+  each('second factor at a refresh in the middle of a call', 'refresh', ['auth0', 'challenge'], ALL, async (p, user, { page, front, idp, way }) => {
+    const to = `/${way === 'plain' ? 'pages' : 'api'}/middle-${way}`;
+    const call = async () => {
+      if (way !== 'plain') return (await calling(page, to)).status;
+      const tab = await page.context().newPage();
+      const answer = await tab.goto(to).catch(() => undefined); // Chromium calls a refusal without a body an error
+      await tab.close();
+      return answer?.status() ?? 401;
+    };
+    await p.login(user);
+    await p.done();
+    assert.equal(await call(), 200);
+    await tokenOver(front, user, to);
+    assert.equal(await call(), 401);
+    if (way === 'script') {
+      await p.send('/auth/login', { step_up: true, return_to: HOME });
+    } else {
+      await page.goto('/step-up.html');
+      await p.press('button');
+    }
+    await p.pick('otp');
+    await p.asks('code');
+    if (way === 'script') {
+      await p.submit(WRONG);
+      await p.wrong('wrong_code');
+    }
+    await p.submit(await idp.otp(user));
+    await p.done();
+    assert.equal(await call(), 200);
+  });
+
+  for (const dialect of ['auth0', 'challenge']) {
+    test(`${dialect}: a call whose refresh needs a second factor says step_up_required`, () => visit(dialect, WAYS.script, async (p, page, front) => {
+      await p.login('refresh-said');
+      await p.done();
+      assert.equal((await calling(page, '/api/said')).status, 200);
+      await tokenOver(front, 'refresh-said', '/api/said');
+      const { status, problem } = await calling(page, '/api/said');
+      assert.deepEqual([status, problem.code, problem.step?.status], [401, 'step_up_required', 'step_up'], JSON.stringify(problem));
+    }));
+  }
+
+  test('auth0: a page whose refresh needs a second factor leads to it', () => visit('auth0', WAYS.plain, async (p, page, front) => {
+    await p.login('refresh-led');
+    await p.done();
+    await page.goto('/pages/led');
+    await tokenOver(front, 'refresh-led', '/pages/led');
+    await page.goto('/pages/led');
+    assert.ok(await page.locator('a[href^="/auth/login"], form[action^="/auth/login"]').count(), 'a dead end');
+  }));
 });

@@ -297,7 +297,9 @@ export class Reader {
   press(selector) { return this.go(() => this.hands.press(this.page, typeof selector === 'string' ? this.page.locator(selector).first() : selector)); }
 
   async login(user, password = this.front.idp.users.get(user).password, more = {}) {
-    await this.page.goto(`/auth/login?return_to=${encodeURIComponent(HOME)}`);
+    if (new URL(this.page.url(), 'about:x').pathname !== '/auth/login' || !await this.page.locator('#password').count()) { // else it is there again
+      await this.page.goto(`/auth/login?return_to=${encodeURIComponent(HOME)}`, { waitUntil: 'domcontentloaded' });
+    }
     await this.hands.fill(this.page, this.page.locator('#username'), user);
     await this.hands.fill(this.page, this.page.locator('#password'), password);
     for (const [name, value] of Object.entries(more)) await this.hands.fill(this.page, this.page.locator(`input[name=${name}]`), value);
@@ -364,7 +366,7 @@ export class Reader {
   }
 
   async redirected(user) {
-    await this.page.waitForURL((url) => url.origin === this.front.idp.origin);
+    await this.page.waitForURL((url) => url.origin === this.front.idp.origin, { waitUntil: 'domcontentloaded', timeout: 8000 });
     this.away = true;
     return this.atProvider(user);
   }
@@ -387,7 +389,7 @@ export class Reader {
 
   // done: back where one came from, with a session and a token that the API takes.
   async done() {
-    await this.page.waitForURL(`${this.front.origin}${HOME}`);
+    await this.page.waitForURL(`${this.front.origin}${HOME}`, { waitUntil: 'domcontentloaded' });
     await this.page.getByText(`"url":"${HOME}"`).waitFor();
     const ticket = (await this.page.context().cookies(this.front.origin)).find((c) => c.name === this.front.cookie);
     assert.match(ticket.value, /^[A-Za-z0-9_-]{43}$/);
@@ -429,7 +431,7 @@ export class Script extends Reader {
   }
 
   async login(user, password = this.front.idp.users.get(user).password, more = {}) {
-    if (!this.page.url().startsWith(`${this.front.origin}/`)) await this.page.goto('/');
+    if (!this.page.url().endsWith('/step-up.html')) await this.page.goto('/step-up.html', { waitUntil: 'domcontentloaded' });
     await this.send('/auth/login', { username: user, password, return_to: HOME, ...more });
   }
 
