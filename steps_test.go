@@ -288,8 +288,15 @@ func TestStepUpAtRefresh(t *testing.T) {
 				}
 			}
 			f.d.idp.Advance(time.Minute) // the access token is over at the provider, and the API says so
-			if a := f.fetch("GET", "/api/x"); a.StatusCode != 401 {
-				t.Fatalf("the call in the middle: %d %s", a.StatusCode, a.body)
+			for range 2 { // the second time without asking the provider again
+				f.last = f.fetch("GET", "/api/x")
+				f.want(401, "step_up_required")
+				if f.member("step", "status") != "step_up" {
+					t.Fatalf("%s", f.last.body)
+				}
+			}
+			if a := f.navigate("/pages/x"); a.StatusCode != 302 || a.Header.Get("Location") != "/auth/login?return_to=%2Fpages%2Fx" {
+				t.Errorf("a person on the way to a page: %d %s", a.StatusCode, a.Header.Get("Location"))
 			}
 			if !f.authenticated() {
 				t.Fatal("logged out")

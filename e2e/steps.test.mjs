@@ -90,6 +90,8 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
   function each(flow, condition, dialects, ways, body) {
     for (const dialect of dialects) {
       for (const way of ways) {
+        // The pages with a script are the same for all dialects; STEPS=long shows it.
+        if (way === 'page' && process.env.STEPS !== 'long' && !['auth0', 'challenge'].includes(dialect) && ways.length > 1) continue;
         test(`${dialect}: ${flow}, ${WAYS[way].what}`, () => visit(dialect, WAYS[way], (p, page, front) => body(p, `${condition}-${way}`, { page, front, idp: front.idp, dialect, way })));
       }
     }
@@ -254,10 +256,11 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
     await p.done();
   });
 
-  // A provider whose words nobody knows is not one that is down.
-  each('locked', 'locked', ['generic'], ALL, async (p, user) => {
+  // A provider whose words nobody knows is not one that is down: its own page says what is wrong.
+  each('locked', 'locked', ['generic'], ['script'], async (p, user) => {
     await p.login(user);
-    await p.refused('access_denied');
+    p.says(202, 'redirect');
+    assert.equal(p.step.reason, 'provider_policy');
   });
 
   each('one-time code', 'otp', STEPPING, ALL, async (p, user, { idp }) => {
@@ -426,9 +429,10 @@ describe('steps', { timeout: 300_000, concurrency: 5 }, () => {
     const call = async () => {
       if (way !== 'plain') return (await calling(page, to)).status;
       const tab = await page.context().newPage();
-      const answer = await tab.goto(to).catch(() => undefined); // Chromium calls a refusal without a body an error
+      const answer = await tab.goto(to);
+      const led = new URL(tab.url()).pathname === '/auth/login'; // a person on the way to a page is led there
       await tab.close();
-      return answer?.status() ?? 401;
+      return led ? 401 : answer.status();
     };
     await p.login(user);
     await p.done();

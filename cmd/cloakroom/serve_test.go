@@ -164,7 +164,7 @@ func login(t *testing.T, client *http.Client, url string) string {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if res.StatusCode != 200 || len(res.Cookies()) != 1 {
+	if res.StatusCode != 200 || len(res.Cookies()) != 2 { // the ticket, and that this browser is known now
 		b, _ := io.ReadAll(res.Body)
 		t.Fatalf("login: %d %s", res.StatusCode, b)
 	}

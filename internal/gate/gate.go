@@ -172,9 +172,7 @@ func (g *Gate) withoutToken(f Facts, need Requirement, err error) (Pass, *Refusa
 		refusal.Clear = true
 		return Pass{}, refusal
 	case errors.Is(err, session.ErrStepUp):
-		refusal := g.noSession(f, web.CodeStepUpRequired, "The provider wants to see you again before it goes on. Log in again.")
-		refusal.Problem.Step = stepView{Status: "step_up"}
-		return Pass{}, refusal
+		return Pass{}, g.Wanted(f)
 	}
 	return Pass{}, &Refusal{Problem: unavailable(err, web.CodeProviderUnavailable)}
 }

@@ -62,3 +62,10 @@ func (g *Gate) StepUp(f Facts, s StepUp) *Refusal {
 	}
 	return &Refusal{Problem: problem, Login: "/auth/login?" + q.Encode()}
 }
+
+// Wanted refuses a request whose session is fine and whose provider wants to see the person before it refreshes.
+func (g *Gate) Wanted(f Facts) *Refusal {
+	refusal := g.noSession(f, web.CodeStepUpRequired, "The provider wants to see you again before it goes on. Log in again.")
+	refusal.Problem.Step = stepView{Status: "step_up"}
+	return refusal
+}

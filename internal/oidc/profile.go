@@ -142,6 +142,7 @@ var factorRules = []rule{
 // password is looked at, so it stays "wrong".
 var keycloakRules = []rule{
 	{act: actPassword, codes: []string{"invalid_grant"}, words: "not fully set up", kind: StepUp, reason: ReasonPolicy},
+	{act: actPassword, codes: []string{"invalid_client"}, words: "consent", kind: StepUp, reason: ReasonConsent},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "reuse exceeded", kind: Definitive, meaning: MeaningReused},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Stale token", kind: Definitive, meaning: MeaningReused},
 	{act: actRefresh, codes: []string{"invalid_grant"}, words: "Session not active", kind: Definitive, meaning: MeaningSessionOver},
@@ -152,9 +153,9 @@ var keycloakRules = []rule{
 
 // Locked (50053), disabled (50057) and unknown (50034) are said before the password is looked at, so they stay "wrong".
 var entraRules = []rule{
-	{act: actPassword, numbers: []int{50055}, kind: StepUp, reason: ReasonPasswordExpired},
+	{act: actPassword, numbers: []int{50055, 50142}, kind: StepUp, reason: ReasonPasswordExpired}, // expired; found in a leak
 	{numbers: []int{50072, 50074, 50076, 50078, 50079}, kind: StepUp, reason: ReasonSecondFactor},
-	{numbers: []int{50158}, kind: StepUp, reason: ReasonPolicy},
+	{numbers: []int{50158, 53000, 53001, 53003}, kind: StepUp, reason: ReasonPolicy}, // conditional access
 	{numbers: []int{65001}, kind: StepUp, reason: ReasonConsent},
 	{act: actRefresh, numbers: []int{70008, 700082}, kind: Definitive, meaning: MeaningExpired},
 	{act: actRefresh, numbers: []int{50173}, kind: Definitive, meaning: MeaningRevoked},
@@ -184,6 +185,9 @@ func reasonOf(e *Error) Reason {
 		return ReasonRateLimited
 	case e.Code == "access_denied" && e.Status != http.StatusUnauthorized:
 		return ReasonAccessDenied
+	}
+	if _, known := kinds[e.Code]; !known && e.Code != "" && e.Code != "access_denied" && e.Act == actPassword && e.Kind == Misconfigured {
+		return ReasonPolicy // a no in words of the provider's own: its page can say them
 	}
 	switch e.Kind {
 	case Misconfigured, Rejected:

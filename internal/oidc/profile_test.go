@@ -106,8 +106,8 @@ func TestPasswordReasons(t *testing.T) {
 		{"generic", 502, `<html>`, ReasonUnavailable, Ambiguous},
 		{"generic", 401, ``, ReasonConfig, Misconfigured},
 		// Only Auth0 is known to check the password first: elsewhere these words tell strangers who has an account.
-		{"generic", 401, `{"error":"unauthorized","error_description":"user is blocked"}`, ReasonConfig, Misconfigured},
-		{"generic", 401, `{"error":"password_leaked"}`, ReasonConfig, Misconfigured},
+		{"generic", 401, `{"error":"unauthorized","error_description":"user is blocked"}`, ReasonPolicy, Misconfigured},
+		{"generic", 401, `{"error":"password_leaked"}`, ReasonPolicy, Misconfigured},
 		{"auth0", 403, `{"error":"invalid_grant","error_description":"Wrong email or password."}`, ReasonInvalidCredentials, Definitive},
 		{"auth0", 401, `{"error":"invalid_user_password"}`, ReasonInvalidCredentials, Definitive},
 		{"auth0", 401, `{"error":"unauthorized","error_description":"user is blocked"}`, ReasonAccountBlocked, Definitive},
@@ -138,6 +138,10 @@ func TestPasswordReasons(t *testing.T) {
 		{"generic", 400, `{"error":"consent_required"}`, ReasonConsent, StepUp},
 		{"generic", 403, `{"error":"insufficient_authorization"}`, ReasonSecondFactor, StepUp},
 		{"entra", 400, entra("50158"), ReasonPolicy, StepUp},
+		{"entra", 400, entra("53003"), ReasonPolicy, StepUp},
+		{"entra", 400, entra("50142"), ReasonPasswordExpired, StepUp},
+		{"keycloak", 400, `{"error":"invalid_client","error_description":"Client requires user consent"}`, ReasonConsent, StepUp},
+		{"keycloak", 401, `{"error":"invalid_client","error_description":"Invalid client or Invalid client credentials"}`, ReasonConfig, Misconfigured},
 		{"cognito", 400, `{"error":"invalid_grant"}`, ReasonInvalidCredentials, Definitive},
 	} {
 		t.Run(c.profile+" "+c.body, func(t *testing.T) {

@@ -163,6 +163,10 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err
 		p.Gate.Refuse(w, r, p.Gate.StepUp(p.Gate.Facts(r), step.wanted))
 		return
 	}
+	if errors.Is(err, session.ErrStepUp) {
+		p.Gate.Refuse(w, r, p.Gate.Wanted(p.Gate.Facts(r)))
+		return
+	}
 	var timeout interface{ Timeout() bool }
 	var tooLarge *http.MaxBytesError
 	problem := web.NewProblem(web.CodeUpstreamUnreachable, "Try again in a moment.")

@@ -22,6 +22,7 @@ type Gate interface {
 	Rejected(p gate.Pass)
 	Refuse(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal)
 	StepUp(f gate.Facts, s gate.StepUp) *gate.Refusal
+	Wanted(f gate.Facts) *gate.Refusal
 	Apply(w http.ResponseWriter, p gate.Pass)
 }
 

@@ -31,6 +31,10 @@ type openGate struct{ pass gate.Pass }
 
 func (g openGate) Facts(r *http.Request) gate.Facts { return gate.Facts{Method: r.Method, URL: r.URL} }
 
+func (openGate) Wanted(gate.Facts) *gate.Refusal {
+	return &gate.Refusal{Problem: web.NewProblem(web.CodeStepUpRequired, "")}
+}
+
 func (openGate) StepUp(gate.Facts, gate.StepUp) *gate.Refusal {
 	return &gate.Refusal{Problem: web.NewProblem(web.CodeStepUpRequired, "")}
 }

@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/cloakroom/cloakroom/internal/session"
 )
 
 // maxReplay is the largest body that is kept to be sent again.
@@ -32,6 +35,10 @@ func (t *renewer) RoundTrip(r *http.Request) (*http.Response, error) {
 		return res, err
 	}
 	pass, ok, err := t.gate.Renew(r.Context(), s.pass)
+	if errors.Is(err, session.ErrStepUp) { // neither a logout nor the upstream's matter
+		_ = res.Body.Close()
+		return nil, err
+	}
 	if err != nil || !ok {
 		return res, nil //nolint:nilerr // the upstream's own answer says it best
 	}

@@ -28,20 +28,27 @@ func (m *Manager) Fresh(ctx context.Context, l *Live) (oidc.TokenSet, error) {
 
 // Renew is asked after an upstream said invalid_token about the token of this generation. It returns the current
 // token if that is a newer one, else refreshes, at most once per generation. false: there is nothing newer to try.
+// ErrStepUp: the provider wants the person back before it gives one.
 func (m *Manager) Renew(ctx context.Context, l *Live, rejected uint64) (oidc.TokenSet, bool, error) {
 	if v := l.view.Load(); v.tokens.Generation > rejected {
 		t, err := m.Fresh(ctx, l)
 		return t, err == nil, err
 	}
 	l.mu.Lock()
-	asked := l.state.forced && l.flight == nil
+	asked, wanted := l.state.forced && l.flight == nil, l.state.stepUp
 	l.mu.Unlock()
-	if asked {
+	switch {
+	case asked && wanted:
+		return oidc.TokenSet{}, false, ErrStepUp
+	case asked:
 		return oidc.TokenSet{}, false, nil
 	}
 	t, err := m.freshen(ctx, l, true)
+	if l.demandNow() != nil { // the token that is rejected lives on by the clock, and the provider wants the person
+		return oidc.TokenSet{}, false, ErrStepUp
+	}
 	var u *Unavailable
-	if errors.As(err, &u) || errors.Is(err, ErrStepUp) {
+	if errors.As(err, &u) {
 		return oidc.TokenSet{}, false, nil // the session stays; the upstream's own answer is the better one
 	}
 	return t, err == nil && t.Generation > rejected, err
