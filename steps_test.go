@@ -288,7 +288,7 @@ func TestStepUpAtRefresh(t *testing.T) {
 				}
 			}
 			f.d.idp.Advance(time.Minute) // the access token is over at the provider, and the API says so
-			for range 2 { // the second time without asking the provider again
+			for range 2 {                // the second time without asking the provider again
 				f.last = f.fetch("GET", "/api/x")
 				f.want(401, "step_up_required")
 				if f.member("step", "status") != "step_up" {
