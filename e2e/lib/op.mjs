@@ -1,6 +1,7 @@
 // The certified third-party provider (npm oidc-provider), with one-time refresh tokens whose reuse revokes the whole
 // grant, access tokens of a few seconds, and a `password` grant registered through its public extension API.
 // Everything it issues or is sent in secret is kept in `secrets`, so that the leak check can search for exact values.
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
@@ -17,8 +18,14 @@ export const CLIENT = { id: 'app', secret: 'e2e client secret & + % =' };
 export const USERS = {
   alice: 'correct horse battery',
   bob: 'bob has another one',
+  carol: 'carol has a second factor',
   'zoë': 'pä&+%= ss\u00a0wörd 🔑', // must arrive byte for byte
 };
+
+// CODES are the one-time codes of those who have a second factor, at the password grant and where acr_values asks for GOLD.
+export const CODES = { carol: '246810' };
+export const GOLD = 'urn:example:gold';
+const MFA_OTP = 'http://auth0.com/oauth/grant-type/mfa-otp'; // as Auth0 and Okta name it
 
 const API = 'https://api.test'; // the audience of JWT access tokens
 const resourceServer = (state) => ({ scope: 'openid profile email', accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
@@ -42,10 +49,18 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
   op.on('backchannel.success', () => notices.push('ok'));
   op.on('backchannel.error', (_ctx, err) => notices.push(err.message));
   op.on('server_error', (_ctx, err) => console.error('op:', err));
-  op.registerGrantType('password', passwordGrant(op, errors, accessFormat === 'jwt' && (() => resourceServer(state))), ['username', 'password', 'scope']);
+  const pending = new Map(); // mfa_token → who has shown the password, and for what
+  const resource = accessFormat === 'jwt' && (() => resourceServer(state));
+  op.registerGrantType('password', passwordGrant(op, errors, resource, pending), ['username', 'password', 'scope']);
+  op.registerGrantType(MFA_OTP, secondFactorGrant(op, errors, resource, pending), ['mfa_token', 'otp']);
 
   op.use(async (ctx, next) => {
     if (state.down) { ctx.status = 503; ctx.body = { error: 'temporarily_unavailable' }; return; }
+    if (ctx.path === '/mfa/authenticators') { // what the password grant's mfa_token opens
+      const known = pending.has((ctx.get('authorization') ?? '').replace(/^Bearer /, ''));
+      [ctx.status, ctx.body] = known ? [200, [{ id: 'totp|app', authenticator_type: 'otp', active: true }]] : [401, { error: 'invalid_grant' }];
+      return;
+    }
     const token = ctx.path === '/token';
     if (token && state.tokenDelay) await delay(state.tokenDelay);
     await next();
@@ -61,6 +76,7 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
     counts[sent.grant_type] = (counts[sent.grant_type] ?? 0) + 1;
     remember(sent.code_verifier, 'code verifier');
     remember(sent.password, 'password');
+    remember(ctx.body?.mfa_token, 'mfa_token');
     const got = ctx.body ?? {};
     if (got.error) refused.push(`${sent.grant_type}: ${got.error}`);
     remember(got.access_token, 'access token');
@@ -76,7 +92,7 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
 
   remember(CLIENT.secret, 'client secret');
   remember(encodeURIComponent(CLIENT.secret), 'client secret, encoded');
-  const pages = hostedPages(op, USERS);
+  const pages = hostedPages(op, USERS, { codes: CODES, gold: GOLD });
   const core = op.callback();
   server.on('request', (req, res) => {
     if (!state.down && req.url.startsWith('/interaction/')) pages(req, res).catch((err) => { console.error('op page:', err); res.writeHead(500).end(); });
@@ -112,13 +128,14 @@ async function configuration({ app, callback, state, accessFormat, send }) {
       client_id: CLIENT.id, client_secret: CLIENT.secret, token_endpoint_auth_method: 'client_secret_basic',
       redirect_uris: [`${app}${callback}`], post_logout_redirect_uris: [`${app}/`],
       backchannel_logout_uri: `${app}/auth/backchannel-logout`, backchannel_logout_session_required: true,
-      grant_types: ['password', 'authorization_code', 'refresh_token'], response_types: ['code'],
+      grant_types: ['password', MFA_OTP, 'authorization_code', 'refresh_token'], response_types: ['code'],
       scope: 'openid profile email offline_access',
     }],
     jwks: { keys: [await jwk('RS256'), await jwk('ES256')] },
     findAccount: (_ctx, id) => USERS[id] && {
       accountId: id, claims: () => ({ sub: id, email: `${id}@example.test`, name: id }),
     },
+    acrValues: [GOLD],
     scopes: ['openid', 'offline_access', 'profile', 'email'],
     claims: { openid: ['sub', 'sid'], profile: ['name'], email: ['email'] },
     conformIdTokenClaims: false,
@@ -163,29 +180,48 @@ async function logoutSource(ctx, form) {
 <button id="op-logout" type="submit" form="op.logoutForm" value="yes" name="logout">Log out of the provider</button>`;
 }
 
-function passwordGrant(op, errors, resource) {
+function passwordGrant(op, errors, resource, pending) {
   return async (ctx) => {
-    const { client, params } = ctx.oidc;
+    const { params } = ctx.oidc;
     if (!params.password || USERS[params.username] !== params.password) throw new errors.InvalidGrant('bad credentials');
-    const accountId = params.username;
-    const scope = (params.scope || 'openid').split(' ').filter((s) => s !== '').join(' ');
-    const grant = new op.Grant({ clientId: client.clientId, accountId });
-    grant.addOIDCScope(scope);
-    const grantId = await grant.save();
-    const authTime = Math.floor(Date.now() / 1000);
-    const at = new op.AccessToken({ accountId, client, grantId, gty: 'password', scope });
-    const rt = new op.RefreshToken({ accountId, authTime, client, grantId, gty: 'password', iiat: authTime, rotations: 0, scope });
-    const id = new op.IdToken({ sub: accountId, auth_time: authTime, name: accountId, email: `${accountId}@example.test` }, { ctx });
-    id.scope = scope;
-    if (resource) {
-      at.resourceServer = new op.ResourceServer(API, resource());
-      rt.resource = API;
-    }
-    const accessToken = await at.save();
-    id.set('at_hash', accessToken);
-    ctx.body = {
-      access_token: accessToken, token_type: at.tokenType, expires_in: at.expiration, scope: at.scope,
-      refresh_token: await rt.save(), id_token: await id.issue({ use: 'idtoken' }),
-    };
+    if (!CODES[params.username]) return tokens(op, ctx, { accountId: params.username, scope: params.scope, resource });
+    const token = randomBytes(24).toString('base64url');
+    pending.set(token, { accountId: params.username, scope: params.scope });
+    ctx.status = 403;
+    ctx.body = { error: 'mfa_required', error_description: 'Multifactor authentication required', mfa_token: token };
+  };
+}
+
+function secondFactorGrant(op, errors, resource, pending) {
+  return async (ctx) => {
+    const { mfa_token: token, otp } = ctx.oidc.params;
+    const who = pending.get(token);
+    if (!who) throw new errors.InvalidGrant('Malformed mfa_token');
+    if (CODES[who.accountId] !== otp) throw new errors.InvalidGrant('Invalid otp_code.');
+    pending.delete(token);
+    await tokens(op, ctx, { ...who, resource });
+  };
+}
+
+async function tokens(op, ctx, { accountId, scope: asked, resource }) {
+  const { client } = ctx.oidc;
+  const scope = (asked || 'openid').split(' ').filter((s) => s !== '').join(' ');
+  const grant = new op.Grant({ clientId: client.clientId, accountId });
+  grant.addOIDCScope(scope);
+  const grantId = await grant.save();
+  const authTime = Math.floor(Date.now() / 1000);
+  const at = new op.AccessToken({ accountId, client, grantId, gty: 'password', scope });
+  const rt = new op.RefreshToken({ accountId, authTime, client, grantId, gty: 'password', iiat: authTime, rotations: 0, scope });
+  const id = new op.IdToken({ sub: accountId, auth_time: authTime, name: accountId, email: `${accountId}@example.test` }, { ctx });
+  id.scope = scope;
+  if (resource) {
+    at.resourceServer = new op.ResourceServer(API, resource());
+    rt.resource = API;
+  }
+  const accessToken = await at.save();
+  id.set('at_hash', accessToken);
+  ctx.body = {
+    access_token: accessToken, token_type: at.tokenType, expires_in: at.expiration, scope: at.scope,
+    refresh_token: await rt.save(), id_token: await id.issue({ use: 'idtoken' }),
   };
 }

@@ -47,8 +47,7 @@ func (m *Manager) Renew(ctx context.Context, l *Live, rejected uint64) (oidc.Tok
 	if l.demandNow() != nil { // the token that is rejected lives on by the clock, and the provider wants the person
 		return oidc.TokenSet{}, false, ErrStepUp
 	}
-	var u *Unavailable
-	if errors.As(err, &u) {
+	if _, ok := errors.AsType[*Unavailable](err); ok {
 		return oidc.TokenSet{}, false, nil // the session stays; the upstream's own answer is the better one
 	}
 	return t, err == nil && t.Generation > rejected, err
