@@ -98,8 +98,11 @@ suite('form', {}, (s) => {
   test('the ticket: its name, its attributes, and nothing for a script to see', async () => {
     const page = await loggedIn(s);
     const ours = (await page.context().cookies(s.world.origin));
-    assert.deepEqual(ours.map((c) => c.name), [s.world.cookie]);
-    const [ticket] = ours;
+    const device = s.world.secure ? '__Host-Http-cloakroom-device' : `${s.world.cookie}-device`; // that this browser is known
+    assert.deepEqual(ours.map((c) => c.name).sort(), [s.world.cookie, device]);
+    const ticket = ours.find((c) => c.name === s.world.cookie);
+    const known = ours.find((c) => c.name === device);
+    assert.deepEqual([known.httpOnly, known.secure, known.sameSite, known.path], [true, s.world.secure, 'Strict', '/']);
     assert.match(ticket.value, /^[A-Za-z0-9_-]{43}$/);
     assert.deepEqual(
       { httpOnly: ticket.httpOnly, secure: ticket.secure, sameSite: ticket.sameSite, path: ticket.path, expires: ticket.expires },

@@ -18,12 +18,13 @@ export const CLIENT = { id: 'app', secret: 'e2e client secret & + % =' };
 export const USERS = {
   alice: 'correct horse battery',
   bob: 'bob has another one',
-  carol: 'carol has a second factor',
   'zoë': 'pä&+%= ss\u00a0wörd 🔑', // must arrive byte for byte
 };
 
-// CODES are the one-time codes of those who have a second factor, at the password grant and where acr_values asks for GOLD.
-export const CODES = { carol: '246810' };
+// CAROL has a second factor: it is asked for at the password grant, and where acr_values asks for GOLD.
+export const CAROL = { name: 'carol', password: 'carol has a second factor', code: '246810' };
+const PASSWORDS = { ...USERS, [CAROL.name]: CAROL.password };
+const CODES = { [CAROL.name]: CAROL.code };
 export const GOLD = 'urn:example:gold';
 const MFA_OTP = 'http://auth0.com/oauth/grant-type/mfa-otp'; // as Auth0 and Okta name it
 
@@ -92,7 +93,7 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
 
   remember(CLIENT.secret, 'client secret');
   remember(encodeURIComponent(CLIENT.secret), 'client secret, encoded');
-  const pages = hostedPages(op, USERS, { codes: CODES, gold: GOLD });
+  const pages = hostedPages(op, PASSWORDS, { codes: CODES, gold: GOLD });
   const core = op.callback();
   server.on('request', (req, res) => {
     if (!state.down && req.url.startsWith('/interaction/')) pages(req, res).catch((err) => { console.error('op page:', err); res.writeHead(500).end(); });
@@ -132,7 +133,7 @@ async function configuration({ app, callback, state, accessFormat, send }) {
       scope: 'openid profile email offline_access',
     }],
     jwks: { keys: [await jwk('RS256'), await jwk('ES256')] },
-    findAccount: (_ctx, id) => USERS[id] && {
+    findAccount: (_ctx, id) => PASSWORDS[id] && {
       accountId: id, claims: () => ({ sub: id, email: `${id}@example.test`, name: id }),
     },
     acrValues: [GOLD],
@@ -183,7 +184,7 @@ async function logoutSource(ctx, form) {
 function passwordGrant(op, errors, resource, pending) {
   return async (ctx) => {
     const { params } = ctx.oidc;
-    if (!params.password || USERS[params.username] !== params.password) throw new errors.InvalidGrant('bad credentials');
+    if (!params.password || PASSWORDS[params.username] !== params.password) throw new errors.InvalidGrant('bad credentials');
     if (!CODES[params.username]) return tokens(op, ctx, { accountId: params.username, scope: params.scope, resource });
     const token = randomBytes(24).toString('base64url');
     pending.set(token, { accountId: params.username, scope: params.scope });
