@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/idp"
+	"github.com/cloakroom/cloakroom/store"
 	"github.com/cloakroom/cloakroom/store/memstore"
 )
 
@@ -33,6 +34,11 @@ type dialectRig struct {
 
 func newDialectRig(t *testing.T, dialect string, change func(*config.Config)) *dialectRig {
 	t.Helper()
+	return newDialectRigOn(t, dialect, memstore.New(), change)
+}
+
+func newDialectRigOn(t *testing.T, dialect string, st store.Store, change func(*config.Config)) *dialectRig {
+	t.Helper()
 	d := &dialectRig{secrets: map[string]string{}}
 	ready := make(chan struct{}) // each needs to know the other's address
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +50,7 @@ func newDialectRig(t *testing.T, dialect string, change func(*config.Config)) *d
 	if dialect == "challenge" {
 		profile = "generic"
 	}
-	d.rig = newRigWith(t, newOP(t), memstore.New(), func(c *config.Config) {
+	d.rig = newRigWith(t, newOP(t), st, func(c *config.Config) {
 		c.Frontends[0].Providers = []config.Provider{{
 			Issuer: server.URL + issuers[dialect], ClientID: "demo", ClientSecret: config.NewSecret(clientSecret), PasswordLogin: true, Profile: profile,
 		}}
