@@ -251,6 +251,7 @@ var (
 )
 
 func TestDialectsPasswordOnly(t *testing.T) {
+	t.Parallel()
 	each(t, allDialects, func(t *testing.T, _ string, f *form) {
 		f.logWith("alice", "wonder", nil).want(401, "invalid_credentials")
 		f.logWith("nobody", "wonder", nil).want(401, "invalid_credentials")
@@ -259,6 +260,7 @@ func TestDialectsPasswordOnly(t *testing.T) {
 }
 
 func TestDialectsOneTimeCode(t *testing.T) {
+	t.Parallel()
 	each(t, stepping, func(t *testing.T, _ string, f *form) {
 		f.log("otp").want(202, "challenge").pick("otp")
 		if f.member("selected", "input") != "code" || f.member("expires_at") == nil {
@@ -278,6 +280,7 @@ func TestDialectsOneTimeCode(t *testing.T) {
 }
 
 func TestDialectsThatEscalate(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct{ dialect, user, status, reason string }{
 		{"generic", "otp", "redirect", "unsupported_factor"},
 		{"entra", "otp", "redirect", "unsupported_factor"},
@@ -313,6 +316,7 @@ func TestDialectsThatEscalate(t *testing.T) {
 }
 
 func TestDialectsRefuse(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		dialect, user, pass string
 		status              int
@@ -338,6 +342,7 @@ func TestDialectsRefuse(t *testing.T) {
 }
 
 func TestDialectsCodeBySMS(t *testing.T) {
+	t.Parallel()
 	each(t, stepping, func(t *testing.T, dialect string, f *form) {
 		f.log("sms").want(202, "challenge")
 		if f.member("selected") != nil {
@@ -362,6 +367,7 @@ func TestDialectsCodeBySMS(t *testing.T) {
 }
 
 func TestDialectsPush(t *testing.T) {
+	t.Parallel()
 	each(t, pushing, func(t *testing.T, dialect string, f *form) {
 		f.log("push").want(202, "challenge").pick("push")
 		if f.member("selected", "input") != "wait" {
@@ -375,6 +381,7 @@ func TestDialectsPush(t *testing.T) {
 }
 
 func TestDialectsPushRefused(t *testing.T) {
+	t.Parallel()
 	each(t, pushing, func(t *testing.T, _ string, f *form) {
 		f.log("refuser").want(202, "challenge").pick("push")
 		f.poll().want(403, "access_denied")
@@ -386,6 +393,7 @@ func TestDialectsPushRefused(t *testing.T) {
 }
 
 func TestDialectsRecoveryCode(t *testing.T) {
+	t.Parallel()
 	each(t, []string{"auth0"}, func(t *testing.T, _ string, f *form) {
 		f.log("recover").want(202, "challenge")
 		f.step("choose", "factor", f.factor("recovery_code", 0)).want(202, "challenge")
@@ -403,6 +411,7 @@ func TestDialectsRecoveryCode(t *testing.T) {
 }
 
 func TestDialectsEnrol(t *testing.T) {
+	t.Parallel()
 	each(t, []string{"auth0", "challenge", "cognito"}, func(t *testing.T, dialect string, f *form) {
 		f.log("newcomer").want(202, "enroll")
 		f.step("enroll", "factor", f.factor("otp", 0)).want(202, "enroll")
@@ -420,6 +429,7 @@ func TestDialectsEnrol(t *testing.T) {
 }
 
 func TestDialectsNewPassword(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "cognito", nil).form()
 	f.log("expired").want(202, "password_change")
 	if f.member("here") != true {
@@ -432,6 +442,7 @@ func TestDialectsNewPassword(t *testing.T) {
 }
 
 func TestKeycloakTakesTheCodeWithThePassword(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "keycloak", nil).form()
 	f.log("otp").want(401, "invalid_credentials")
 	f.logWith("otp", "open-sesame", map[string]any{"otp": "000000"}).want(401, "invalid_credentials")

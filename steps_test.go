@@ -50,6 +50,7 @@ func transactionIn(t *testing.T, page answer) string {
 }
 
 func TestStepsWithoutJavaScript(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	b := d.browser()
 	page := b.follow(b.submit("/auth/login", "username", "sms", "password", "open-sesame", "return_to", "/pages/in", "remember", "true"))
@@ -79,6 +80,7 @@ func TestStepsWithoutJavaScript(t *testing.T) {
 }
 
 func TestRecoveryCodeWithoutJavaScript(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	b := d.browser()
 	page := b.follow(b.submit("/auth/login", "username", "recover", "password", "open-sesame"))
@@ -94,6 +96,7 @@ func TestRecoveryCodeWithoutJavaScript(t *testing.T) {
 }
 
 func TestEscalationWithoutJavaScript(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	b := d.browser()
 	a := b.submit("/auth/login", "username", "robot", "password", "open-sesame", "return_to", "/pages/in")
@@ -104,6 +107,7 @@ func TestEscalationWithoutJavaScript(t *testing.T) {
 
 // The same login goes on at the provider's page: its code is for the verifier of the form's challenge.
 func TestChallengeGoesOnAtTheProvidersPage(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "challenge", nil).form()
 	f.log("consent").want(202, "redirect")
 	a := f.navigate(f.member("url").(string))
@@ -173,6 +177,7 @@ func (f *form) atProvider(address, user, pass string) string {
 }
 
 func TestStepsTriesAreCounted(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "okta", nil).form()
 	f.log("otp").want(202, "challenge").pick("otp")
 	u, _ := url.Parse(f.url)
@@ -198,6 +203,7 @@ func TestStepsTriesAreCounted(t *testing.T) {
 }
 
 func TestStepsBelongToOneBrowser(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	f := d.form()
 	f.log("otp").want(202, "challenge")
@@ -215,6 +221,7 @@ func TestStepsBelongToOneBrowser(t *testing.T) {
 }
 
 func TestTwoLoginsInOneBrowser(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "auth0", nil).form()
 	f.log("otp").want(202, "challenge")
 	first := f.member("transaction").(string)
@@ -226,6 +233,7 @@ func TestTwoLoginsInOneBrowser(t *testing.T) {
 
 // Two tabs show the same step: the one that comes second is told that the login is over, and no code is sent twice.
 func TestOneStepAtATime(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "auth0", nil).form()
 	f.log("otp").want(202, "challenge")
 	f.d.idp.Fail(idp.Fault{Act: "mfa_otp", Delay: 300 * time.Millisecond})
@@ -245,6 +253,7 @@ func TestOneStepAtATime(t *testing.T) {
 }
 
 func TestProviderFailsBetweenSteps(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range stepping {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
@@ -262,6 +271,7 @@ func TestProviderFailsBetweenSteps(t *testing.T) {
 }
 
 func TestStepsEndWithTheProvidersPatience(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "auth0", nil).form()
 	f.log("otp").want(202, "challenge")
 	f.d.idp.Advance(11 * time.Minute)
@@ -274,6 +284,7 @@ func TestStepsEndWithTheProvidersPatience(t *testing.T) {
 // A refresh that is answered with mfa_required is a step-up, not a logout; the login's own steps do it, and then the call
 // works.
 func TestStepUpAtRefresh(t *testing.T) {
+	t.Parallel()
 	for _, dialect := range []string{"auth0", "challenge"} {
 		t.Run(dialect, func(t *testing.T) {
 			t.Parallel()
@@ -310,12 +321,14 @@ func TestStepUpAtRefresh(t *testing.T) {
 }
 
 func TestStepUpNeedsASession(t *testing.T) {
+	t.Parallel()
 	f := newDialectRig(t, "auth0", nil).form()
 	f.send("/auth/login", map[string]any{"step_up": true}).want(401, "session_required")
 }
 
 // Twenty spellings of one name share one budget, and strangers keep nobody out of a browser that is known.
 func TestStrangersLockNobodyOut(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", func(c *config.Config) {
 		c.Limits.PerAccount = config.Rate{Burst: 5, Per: time.Hour}
 		c.Limits.PerProvider = config.Rate{Burst: 24, Per: time.Hour}
@@ -361,6 +374,7 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 
 // Whoever solves the challenge goes on where a limit would make strangers wait.
 func TestChallengeForHumans(t *testing.T) {
+	t.Parallel()
 	var got []url.Values
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = r.ParseForm()
@@ -395,6 +409,7 @@ func TestChallengeForHumans(t *testing.T) {
 
 // A code works once and for its own login only.
 func TestCodesAreNeitherReplayedNorSwapped(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	f := d.form()
 	f.log("otp").want(202, "challenge")
@@ -424,6 +439,7 @@ func TestCodesAreNeitherReplayedNorSwapped(t *testing.T) {
 // How long a refusal takes is on a grid, whether there is such a user or not. Reported, and only looked at roughly: this
 // machine is noisy.
 func TestRefusalsAreOnAGrid(t *testing.T) {
+	t.Parallel()
 	d := newDialectRig(t, "auth0", nil)
 	times := map[string]time.Duration{}
 	for _, user := range []string{"alice", "nobody-at-all"} {

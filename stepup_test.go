@@ -27,6 +27,7 @@ func stepUpRig(t *testing.T) *form {
 // A call that needs a stronger login gets one typed answer with what is needed; the login that it names is that strong,
 // and then the call works.
 func TestRouteWantsAStrongerLogin(t *testing.T) {
+	t.Parallel()
 	f := stepUpRig(t)
 	f.log("refresh").want(200, "done") // has a second factor, and is not asked for it
 	if a := f.fetch("GET", "/api/fresh/x"); a.StatusCode != 200 {
@@ -60,6 +61,7 @@ func TestRouteWantsAStrongerLogin(t *testing.T) {
 }
 
 func TestStrongerLoginIsVerified(t *testing.T) {
+	t.Parallel()
 	f := stepUpRig(t)
 	f.d.idp.SetClaims(map[string]any{"acr": "urn:demo:pwd"}) // the provider does not keep its word
 	begin := f.navigate("/auth/login?acr_values=" + mfaClass)
@@ -71,6 +73,7 @@ func TestStrongerLoginIsVerified(t *testing.T) {
 
 // An upstream's own challenge (RFC 9470) becomes the same answer.
 func TestUpstreamWantsAStrongerLogin(t *testing.T) {
+	t.Parallel()
 	f := stepUpRig(t)
 	f.logWith("alice", "wonderland", nil).done()
 	f.api.handler = func(w http.ResponseWriter, _ *http.Request) {

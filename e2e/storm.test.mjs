@@ -80,7 +80,7 @@ describe('storm', { timeout: 120_000 }, () => {
     assert.equal(answer.status, 503);
     assert.equal(answer.json().code, 'provider_unavailable');
     assert.ok(Number(answer.headers['retry-after']) > 0);
-    assert.equal(client.cookies.size, 1);
+    assert.ok(client.cookies.has(world.cookie));
     world.provider.state.down = false;
     await until('the session goes on', async () => (await client.get('/api/hello')).status === 200, { within: 30_000, every: 500 });
     client.close();
