@@ -1,6 +1,7 @@
 package page
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,43 +13,48 @@ var pages = New(Theme{})
 type shower = func(http.ResponseWriter, *http.Request)
 
 // states are the pages in the states that people meet. s fills every text field, u every address.
-func states(s, u string) map[string]shower {
+func states(s, u string) map[string]shower { return statesOf(pages, s, u) }
+
+func statesOf(p *Pages, s, u string) map[string]shower {
 	login := func(status int, v Login) shower {
 		v.Action, v.ReturnTo, v.Provider, v.Subject = u, s, s, s
-		return func(w http.ResponseWriter, r *http.Request) { pages.Login(w, r, status, v) }
+		return func(w http.ResponseWriter, r *http.Request) { p.Login(w, r, status, v) }
 	}
 	problem := func(v Problem) shower {
 		v.Detail, v.RequestID, v.RetryURL, v.HomeURL = s, s, u, u
-		return func(w http.ResponseWriter, r *http.Request) { pages.Problem(w, r, v) }
+		return func(w http.ResponseWriter, r *http.Request) { p.Problem(w, r, v) }
 	}
-	return map[string]shower{
+	all := map[string]shower{
 		"login":         login(200, Login{Form: true}),
 		"login filled":  login(200, Login{Form: true, Username: s, Remember: true, Providers: []Button{{s, u}}}),
+		"login otp":     login(200, Login{Form: true, OneTimeCode: true}),
 		"login wrong":   login(401, Login{Form: true, Username: s, Message: "invalid_credentials"}),
 		"login limited": login(429, Login{Form: true, Username: s, Message: "too_many_attempts", RetryAfter: time.Minute}),
 		"login buttons": login(200, Login{Providers: []Button{{s, u}, {s, u}, {"", u}}, Message: "session_ended"}),
 		"login unknown": login(200, Login{Form: true, Message: "no_such_code"}),
 		"logout": func(w http.ResponseWriter, r *http.Request) {
-			pages.Logout(w, r, Logout{Action: u, ReturnTo: u, User: s, Everywhere: true})
+			p.Logout(w, r, Logout{Action: u, ReturnTo: u, User: s, Everywhere: true})
 		},
 		"sessions": func(w http.ResponseWriter, r *http.Request) {
-			pages.Sessions(w, r, sessionsOf(s, u, 3))
+			p.Sessions(w, r, sessionsOf(s, u, 3))
 		},
 		"sessions, only here": func(w http.ResponseWriter, r *http.Request) {
 			v := sessionsOf(s, u, 1)
 			v.FirstURL, v.NextURL = "", ""
-			pages.Sessions(w, r, v)
+			p.Sessions(w, r, v)
 		},
 		"confirm": func(w http.ResponseWriter, r *http.Request) {
-			pages.Confirm(w, r, Confirm{OldUser: s, NewUser: s, Action: u, Token: s})
+			p.Confirm(w, r, Confirm{OldUser: s, NewUser: s, Action: u, Token: s})
 		},
 		"problem":         problem(Problem{Status: 400, Code: "login_failed", Title: s}),
 		"problem login":   problem(Problem{Status: 401, Code: "session_required", Title: s}),
 		"problem unknown": problem(Problem{Status: 500, Code: s, Title: s}),
-		"leave":           func(w http.ResponseWriter, r *http.Request) { pages.Leave(w, r, u) },
-		"reload":          pages.Reload,
-		"silent":          func(w http.ResponseWriter, r *http.Request) { pages.Silent(w, r, true) },
+		"leave":           func(w http.ResponseWriter, r *http.Request) { p.Leave(w, r, u) },
+		"reload":          p.Reload,
+		"silent":          func(w http.ResponseWriter, r *http.Request) { p.Silent(w, r, true) },
 	}
+	maps.Copy(all, stepStates(p, s, u))
+	return all
 }
 
 // sessionsOf is a list of n sessions, the first of which asks.
@@ -69,10 +75,14 @@ func TestHeaders(t *testing.T) {
 		if name == "silent" {
 			frame, frameOptions = "'self'", "SAMEORIGIN"
 		}
+		asks := "" // only a page that waits may ask us something
+		if strings.HasPrefix(name, "step wait") {
+			asks = "; connect-src 'self'"
+		}
 		want := map[string]string{
 			"Content-Type": "text/html; charset=utf-8",
 			"Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; " +
-				"form-action 'self'; base-uri 'none'; frame-ancestors " + frame,
+				"form-action 'self'; base-uri 'none'; frame-ancestors " + frame + asks,
 			"X-Frame-Options":            frameOptions,
 			"Cache-Control":              "no-store",
 			"Referrer-Policy":            "same-origin",
@@ -170,6 +180,7 @@ func TestAccessible(t *testing.T) {
 		}
 		checkIDs(t, name, all)
 		checkControls(t, name, all)
+		checkHeadings(t, name, all)
 	}
 }
 
@@ -184,9 +195,29 @@ func checkIDs(t *testing.T, name string, all []*element) {
 		}
 	}
 	for _, e := range all {
-		for _, attr := range []string{"for", "aria-describedby", "aria-controls", "data-reveal"} {
-			if id, ok := e.attrs[attr]; ok && !seen[id] {
-				t.Errorf("%s: <%s %s=%q> leads nowhere", name, e.name, attr, id)
+		for _, attr := range []string{"for", "aria-describedby", "aria-labelledby", "aria-controls", "data-reveal"} {
+			for id := range strings.FieldsSeq(e.attrs[attr]) {
+				if !seen[id] {
+					t.Errorf("%s: <%s %s=%q> leads nowhere", name, e.name, attr, id)
+				}
+			}
+		}
+	}
+}
+
+// checkHeadings wants no level left out.
+func checkHeadings(t *testing.T, name string, all []*element) {
+	t.Helper()
+	level := 0
+	for _, e := range all {
+		if len(e.name) == 2 && e.name[0] == 'h' && e.name[1] >= '1' && e.name[1] <= '6' {
+			if next := int(e.name[1] - '0'); next > level+1 {
+				t.Errorf("%s: <%s> after level %d", name, e.name, level)
+			} else {
+				level = next
+			}
+			if strings.TrimSpace(e.text) == "" {
+				t.Errorf("%s: an empty <%s>", name, e.name)
 			}
 		}
 	}
@@ -213,8 +244,11 @@ func checkControls(t *testing.T, name string, all []*element) {
 				t.Errorf("%s: <%s> without a name", name, e.name)
 			}
 		case "svg":
-			if e.attrs["aria-hidden"] != "true" {
+			if e.attrs["aria-hidden"] != "true" && e.parent.attrs["role"] != "img" {
 				t.Errorf("%s: an ornament is read out", name)
+			}
+			if e.parent.attrs["role"] == "img" && e.parent.attrs["aria-label"] == "" {
+				t.Errorf("%s: a picture without a name", name)
 			}
 		}
 	}
@@ -292,7 +326,7 @@ func TestLoginMessage(t *testing.T) {
 	if len(find(note, "form")) != 0 {
 		t.Error("a form that was not asked for")
 	}
-	if links := find(note, "a"); len(links) != 3 || links[0].text != "Continue with ann" || links[2].text != "Continue with single sign-on" {
+	if links := find(note, "a"); len(links) != 3 || links[0].text != "Continue with \u2068ann\u2069" || links[2].text != "Continue with single sign-on" {
 		t.Errorf("%d buttons", len(links))
 	}
 }

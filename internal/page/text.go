@@ -115,12 +115,15 @@ func (t *text) say(code string, wait time.Duration) says {
 	return s
 }
 
+// isolate keeps the direction of what stands in a sentence from turning the sentence, as <bdi> does around an element.
+func isolate(s string) string { return "\u2068" + s + "\u2069" }
+
 // ContinueWith is the label of a provider's button.
 func (t *text) ContinueWith(provider string) string {
 	if provider == "" {
 		return t.continueHosted
 	}
-	return fmt.Sprintf(t.continueWith, provider)
+	return fmt.Sprintf(t.continueWith, isolate(provider))
 }
 
 // enter says where the code of a factor comes from.
@@ -129,7 +132,7 @@ func (t *text) enter(f *Factor) string {
 		if f.Name == "" {
 			return plain
 		}
-		return fmt.Sprintf(to, f.Name)
+		return fmt.Sprintf(to, isolate(f.Name))
 	}
 	switch f.Type {
 	case "sms":
@@ -149,7 +152,7 @@ func (t *text) ContinueAs(user string) string {
 	if user == "" {
 		return t.continueAsNew
 	}
-	return fmt.Sprintf(t.continueAs, user)
+	return fmt.Sprintf(t.continueAs, isolate(user))
 }
 
 // units are how a language counts time.
