@@ -94,7 +94,7 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 
 // themeOf reads what the pages' theme names.
 func themeOf(c config.Page) (page.Theme, error) {
-	t := page.Theme{Name: c.Name}
+	t := page.Theme{Name: c.Name, Accent: c.Accent, AccentDark: c.AccentDark, Radius: c.Radius, Font: c.Font}
 	for _, o := range c.Texts {
 		t.Texts = append(t.Texts, page.Override{Language: o.Language, Name: o.Name, Text: o.Text})
 	}

@@ -59,7 +59,7 @@ func (a assets) add(t Theme) {
 	for _, f := range []struct {
 		name, ext, kind string
 		body            []byte
-	}{{logoName, "", t.LogoType, t.Logo}, {styleName, ".css", types[".css"], t.Style}} {
+	}{{logoName, "", t.LogoType, t.Logo}, {styleName, ".css", types[".css"], []byte(t.css())}} {
 		if len(f.body) == 0 {
 			continue
 		}
