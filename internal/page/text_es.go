@@ -19,7 +19,7 @@ var spanish = &text{
 	continueWith:   "Continuar con %s",
 	continueHosted: "Continuar con inicio de sesión único",
 
-	OneTimeCode: "Código de un solo uso, si su cuenta lo tiene",
+	OneTimeCode: "Código de un solo uso, si su cuenta lo tiene activado",
 
 	ConfirmTitle: "Confirme que es usted",
 	ChooseTitle:  "Confirme que es usted",
@@ -56,9 +56,9 @@ var spanish = &text{
 	},
 	enterOTP:        "Introduzca el código que muestra su aplicación de autenticación.",
 	enterRecovery:   "Introduzca el código de recuperación que anotó. Sirve una sola vez.",
-	enterSMS:        "Introduzca el código que hemos enviado a %s.",
+	enterSMS:        "Introduzca el código que hemos enviado al %s.",
 	enterSMSPlain:   "Introduzca el código que hemos enviado a su teléfono.",
-	enterVoice:      "Introduzca el código que oirá cuando llamemos a %s.",
+	enterVoice:      "Introduzca el código que oirá cuando llamemos al %s.",
 	enterVoicePlain: "Introduzca el código que oirá cuando le llamemos.",
 	enterEmail:      "Introduzca el código que hemos enviado a %s.",
 	enterEmailPlain: "Introduzca el código que hemos enviado a su correo electrónico.",
@@ -118,7 +118,7 @@ var spanishCodes = map[string]says{
 	},
 	WrongCode:              {Title: "El código no es correcto", Body: "Compruébelo e inténtelo de nuevo. Un código sirve una sola vez y por poco tiempo."},
 	Declined:               {Title: "La solicitud fue rechazada", Body: "Se rechazó en el otro dispositivo. Si no fue usted, cambie su contraseña."},
-	StepUnclear:            {Title: "No ha funcionado", Body: "Inténtelo de nuevo o elija otra manera."},
+	StepUnclear:            {Title: "No ha funcionado", Body: "Inténtelo de nuevo o elija otra opción."},
 	web.CodeAccountBlocked: {Title: "Esta cuenta está bloqueada", Body: "Por ahora nadie puede iniciar sesión con ella. Pida ayuda al servicio de asistencia."},
 	web.CodePasswordBreached: {
 		Title: "Esta contraseña ya no es segura",
@@ -132,8 +132,8 @@ var spanishCodes = map[string]says{
 	},
 	web.CodeChallengeRequired: {
 		Title: "Demuestre que no es un robot",
-		Body:  "Ha habido muchos intentos. Inicie sesión en la página de la aplicación, donde podrá resolver un reto.",
-		in:    "Ha habido muchos intentos. Inicie sesión en la página de la aplicación, donde podrá resolver un reto, o inténtelo de nuevo dentro de %s.",
+		Body:  "Ha habido muchos intentos. Inicie sesión en la página de la aplicación, donde podrá completar una verificación.",
+		in:    "Ha habido muchos intentos. Inicie sesión en la página de la aplicación, donde podrá completar una verificación, o inténtelo de nuevo dentro de %s.",
 	},
 	web.CodeProviderUnavailable: {
 		Title: "El servicio de inicio de sesión no responde",
@@ -141,7 +141,7 @@ var spanishCodes = map[string]says{
 		in:    "Su cuenta está bien. Inténtelo de nuevo dentro de %s.",
 	},
 	web.CodeStoreUnavailable: {
-		Title: "Ahora mismo no podemos encontrar su sesión",
+		Title: "Ahora mismo no podemos comprobar su sesión",
 		Body:  "Su sesión sigue iniciada. Inténtelo de nuevo dentro de un momento.",
 		in:    "Su sesión sigue iniciada. Inténtelo de nuevo dentro de %s.",
 	},
@@ -176,5 +176,5 @@ var spanishCodes = map[string]says{
 		Body:  "El sitio no ha respondido a tiempo. Inténtelo de nuevo dentro de un momento.",
 		in:    "El sitio no ha respondido a tiempo. Inténtelo de nuevo dentro de %s.",
 	},
-	web.CodePrefetch: {Title: "Abra esta página usted mismo", Body: "Un inicio de sesión no se empieza por adelantado."},
+	web.CodePrefetch: {Title: "Abra esta página directamente", Body: "Un inicio de sesión no se empieza por adelantado."},
 }

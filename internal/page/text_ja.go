@@ -33,7 +33,7 @@ var japanese = &text{
 	Waiting:      "デバイスでの承認を待っています…",
 	SendAgain:    "もう一度送る",
 	OtherWay:     "または別の方法で",
-	EnrollTitle:  "2段階目の確認を設定",
+	EnrollTitle:  "2段階認証の設定",
 	EnrollBody:   "このアカウントにはパスワード以外の確認も必要です。今後使う確認方法を選んでください。",
 	ScanBody:     "認証アプリでこの画像を読み取り、アプリに表示されるコードを入力してください。",
 	QRLabel:      "認証アプリ用のQRコード",
@@ -46,8 +46,8 @@ var japanese = &text{
 	RecoveryBody:  "デバイスをなくしたとき、このコードで1回だけログインできます。二度と表示されませんので、今すぐ書き留めてください。",
 	Saved:         "書き留めました",
 
-	NewPasswordTitle: "新しいパスワードを決めてください",
-	NewPasswordBody:  "これまでのパスワードは正しいのですが、変更が必要です。",
+	NewPasswordTitle: "新しいパスワードを設定してください",
+	NewPasswordBody:  "これまでのパスワードは正しく入力されましたが、変更が必要です。",
 	NewPassword:      "新しいパスワード",
 
 	factors: map[string]string{
@@ -116,7 +116,7 @@ var japaneseCodes = map[string]says{
 		Title: "ユーザー名またはパスワードが違います",
 		Body:  "両方を確認して、もう一度お試しください。パスワードでは大文字と小文字が区別されます。",
 	},
-	WrongCode:                {Title: "コードが違います", Body: "確認して、もう一度お試しください。コードは短い時間に1回だけ使えます。"},
+	WrongCode:                {Title: "コードが違います", Body: "確認して、もう一度お試しください。コードの有効時間は短く、使えるのは1回だけです。"},
 	Declined:                 {Title: "リクエストは拒否されました", Body: "もう一方のデバイスで拒否されました。心当たりがない場合は、パスワードを変更してください。"},
 	StepUnclear:              {Title: "うまくいきませんでした", Body: "もう一度試すか、別の方法を選んでください。"},
 	web.CodeAccountBlocked:   {Title: "このアカウントは停止されています", Body: "現在、このアカウントではログインできません。サポートにお問い合わせください。"},
@@ -128,9 +128,9 @@ var japaneseCodes = map[string]says{
 		in:    "アカウントを守るため、ログインを一時停止しています。%s後にもう一度お試しください。",
 	},
 	web.CodeChallengeRequired: {
-		Title: "ロボットではないことを確認してください",
-		Body:  "多くの試行がありました。確認の課題を解けるアプリのページからログインしてください。",
-		in:    "多くの試行がありました。確認の課題を解けるアプリのページからログインするか、%s後にもう一度お試しください。",
+		Title: "ロボットではないことの確認をお願いします",
+		Body:  "ログインの試行が多いため、確認が必要です。確認を行えるアプリのページからログインしてください。",
+		in:    "ログインの試行が多いため、確認が必要です。確認を行えるアプリのページからログインするか、%s後にもう一度お試しください。",
 	},
 	web.CodeProviderUnavailable: {
 		Title: "ログインサービスが応答しません",
@@ -161,7 +161,7 @@ var japaneseCodes = map[string]says{
 	web.CodeMethodNotAllowed: {Title: "ここではできない操作です", Body: "このアドレスでは行えない操作が求められました。"},
 	web.CodeTooLarge:         {Title: "データが大きすぎます", Body: "ページから送られたデータが、受け取れる大きさを超えています。"},
 	web.CodeUnsupportedType:  {Title: "うまくいきませんでした", Body: "ページから、ここでは受け取れない種類のデータが送られました。"},
-	web.CodeWrongHost:        {Title: "このアドレスにはサイトがありません", Body: "サーバーはこのホスト名を知りません。"},
+	web.CodeWrongHost:        {Title: "このアドレスにはサイトがありません", Body: "このサーバーにこのホスト名は登録されていません。"},
 	web.CodeHTTPSRequired:    {Title: "このサイトには安全な接続が必要です", Body: "httpsで開いてください。"},
 	web.CodeUpstreamUnreachable: {
 		Title: "サイトのこの部分に接続できません",

@@ -50,6 +50,88 @@ func TestTextsAreComplete(t *testing.T) {
 	}
 }
 
+// Every language says what English says, down to the words for time and the names of factors, with the same values in it.
+func TestTextsMatch(t *testing.T) {
+	want := map[string]string{}
+	everyText(reflect.ValueOf(*english), "", want)
+	for _, text := range spoken.texts {
+		got := map[string]string{}
+		everyText(reflect.ValueOf(*text), "", got)
+		for name, ours := range want {
+			theirs, ok := got[name]
+			gap := name == "units.gap" // Japanese has none
+			switch {
+			case !ok && !gap:
+				t.Errorf("%s: no %s", text.Lang, name)
+			case strings.Count(theirs, "%s") != strings.Count(ours, "%s") || strings.Count(theirs, "%") != strings.Count(ours, "%"):
+				t.Errorf("%s: %s: %q takes other values than %q", text.Lang, name, theirs, ours)
+			case strings.TrimSpace(theirs) != theirs && !gap:
+				t.Errorf("%s: %s: %q has a space too many", text.Lang, name, theirs)
+			case strings.Contains(theirs, "..."):
+				t.Errorf("%s: %s: three full stops are no ellipsis", text.Lang, name)
+			}
+			delete(got, name)
+		}
+		for name := range got {
+			t.Errorf("%s: %s is said in no other language", text.Lang, name)
+		}
+		for code, s := range text.Codes {
+			if s.Note != english.Codes[code].Note {
+				t.Errorf("%s: %s: something went wrong, or not", text.Lang, code)
+			}
+		}
+	}
+	if len(want) < 180 {
+		t.Errorf("looked at %d texts only", len(want))
+	}
+}
+
+// everyText collects all texts by their place. What is empty in English is left out.
+func everyText(v reflect.Value, name string, into map[string]string) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.String() != "" {
+			into[name] = v.String()
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			everyText(v.Field(i), strings.TrimPrefix(name+"."+v.Type().Field(i).Name, "."), into)
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			everyText(v.MapIndex(key), name+"."+key.String(), into)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			everyText(v.Index(i), name+"."+strconv.Itoa(i), into)
+		}
+	}
+}
+
+// A button is called by what stands on it: who says "click show" means it (WCAG 2.2, 2.5.3).
+func TestLabelsHoldTheirButtons(t *testing.T) {
+	for _, text := range spoken.texts {
+		for label, button := range map[string]string{text.ShowPassword: text.Show, text.HidePassword: text.Hide, text.endLabel: text.End} {
+			if !strings.Contains(strings.ToLower(label), strings.ToLower(button)) {
+				t.Errorf("%s: %q is called %q", text.Lang, button, label)
+			}
+		}
+	}
+}
+
+// French has a space before high punctuation, which must not break.
+func TestFrenchSpaces(t *testing.T) {
+	all := map[string]string{}
+	everyText(reflect.ValueOf(*french), "", all)
+	for name, s := range all {
+		for _, mark := range []string{":", "?", "!", ";", "»"} {
+			if before, _, ok := strings.Cut(s, mark); ok && !strings.HasSuffix(before, "\u00a0") {
+				t.Errorf("%s: %q", name, s)
+			}
+		}
+	}
+}
+
 // problemCodes reads the codes from where they are declared, so that a new one cannot be forgotten here.
 func problemCodes(t *testing.T) map[string]bool {
 	t.Helper()
