@@ -1,6 +1,6 @@
-// Package page shows the few pages that Cloakroom has of its own: logging in, logging out, one's sessions, and what went wrong. They
-// are plain HTML that works without a script, under a policy that allows nothing inline. The package decides nothing:
-// it is told what to show, as data, and all of that data may be hostile.
+// Package page shows the few pages that Cloakroom has of its own: logging in with its steps, logging out, one's sessions,
+// and what went wrong. They are plain HTML that works without a script, under a policy that allows nothing inline. The
+// package decides nothing: it is told what to show, as data, and all of that data may be hostile.
 package page
 
 import (
@@ -16,7 +16,7 @@ import (
 //go:embed templates assets
 var files embed.FS
 
-// Pages are the parsed pages. One is enough for a process; all methods may be called at once.
+// Pages are the parsed pages of one frontend. All methods may be called at once.
 type Pages struct {
 	assets    assets
 	templates map[string]*template.Template

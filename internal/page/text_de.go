@@ -29,7 +29,7 @@ var german = &text{
 	PushTitle:    "Bestätigen Sie auf Ihrem Gerät",
 	PushBody:     "Wir haben eine Anfrage an Ihr Gerät gesendet. Geben Sie sie dort frei.",
 	NumberBody:   "Wir haben eine Anfrage an Ihr Gerät gesendet. Geben Sie sie dort mit dieser Zahl frei.",
-	Confirmed:    "Ich habe die Anfrage freigegeben",
+	Confirmed:    "Anfrage freigegeben",
 	Waiting:      "Wir warten auf Ihr Gerät…",
 	SendAgain:    "Erneut senden",
 	OtherWay:     "oder auf anderem Weg",
@@ -42,7 +42,7 @@ var german = &text{
 	EmailAddress: "E-Mail-Adresse",
 	SendCode:     "Code senden",
 
-	RecoveryTitle: "Bewahren Sie Ihren Wiederherstellungscode auf",
+	RecoveryTitle: "Bewahren Sie Ihren Wiederherstellungs\u00adcode auf",
 	RecoveryBody:  "Damit können Sie sich einmal anmelden, wenn Sie Ihr Gerät verlieren. Notieren Sie ihn jetzt: Er wird nicht noch einmal angezeigt.",
 	Saved:         "Ich habe ihn notiert",
 

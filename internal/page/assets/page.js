@@ -63,13 +63,28 @@ for (const form of document.querySelectorAll("form[data-poll]")) {
     else if (step.selected?.input !== "wait") location.replace(again); // says what comes next, or that it is over
     else return step.selected.interval;
   };
+  let asking = false;
+  let pressed = null; // a form that was sent meanwhile
   const wait = (seconds) => setTimeout(async () => {
+    if (pressed) return;
     if (document.hidden) {
       document.addEventListener("visibilitychange", () => wait(0), { once: true });
       return;
     }
+    asking = true;
     const next = await ask().catch(() => seconds); // out of reach: again later
-    if (next !== undefined) wait(next || 5);
+    asking = false;
+    if (next === undefined) return;
+    if (pressed) pressed.target.requestSubmit(pressed.submitter);
+    else wait(next || 5);
   }, seconds * 1000);
+  // Two steps at once would take the login from each other: what the person presses goes after the answer.
+  document.addEventListener("submit", (event) => {
+    pressed = event;
+    if (asking) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+  }, true);
   wait(Number(form.dataset.poll));
 }
