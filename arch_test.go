@@ -37,7 +37,7 @@ var archRanks = map[string]int{
 	"internal/gate":  3,
 	"internal/login": 4, "internal/account": 4, "internal/proxy": 4, "internal/admin": 4,
 	"": 5, "internal/idp": 5, "internal/demo": 5,
-	"cmd/cloakroom": 6, "examples/embed": 6, "examples/store": 6, "bench": 6, "bench/stores": 6, "e2e/demoop": 6,
+	"cmd/cloakroom": 6, "examples/embed": 6, "examples/store": 6, "examples/forward-auth": 6, "bench": 6, "bench/stores": 6, "e2e/demoop": 6,
 }
 
 // archDrivers are modules that only the rooms named after them and cmd may bring in: an embedder's binary carries none.

@@ -58,6 +58,7 @@ type Handler struct {
 	feed      *session.Feed
 	keeper    *keeper
 	operator  config.Admin
+	asking    config.Secret // what proxies present at Verify
 	background
 }
 
@@ -82,7 +83,7 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st, operator: cfg.Admin}
+	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st, operator: cfg.Admin, asking: cfg.Verify.Token}
 	h.events = h.sink(cfg, o)
 	cache := session.NewCache(int64(cfg.Cache))
 	h.feed = session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)

@@ -143,6 +143,7 @@ func (c Config) check(a at) {
 		c.TLS.check(a.key("tls"))
 	}
 	c.Admin.check(a.key("admin"), c.Listen)
+	c.Verify.check(a.key("verify"), c)
 	checkStore(a.key("store"), c.Store)
 	checkKeys(a.key("keys"), c.Keys, c.SharedStore())
 	checkTrusted(a.key("trusted_proxies"), c.TrustedProxies)

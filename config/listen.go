@@ -95,14 +95,6 @@ func (s Admin) check(a at, public string) {
 	}
 }
 
-// Verify is the listener that other proxies ask for their decisions.
-type Verify struct {
-	// The address of the forward-auth listener, for nginx `auth_request` and its like. It is never on the public one.
-	//
-	// Default: `""`, none
-	Listen string `yaml:"listen" later:"*"`
-}
-
 func checkListen(a at, address string) {
 	if address == "" {
 		return

@@ -107,6 +107,10 @@ func (c *Config) resolve(dir string) {
 		from(&path)
 		c.Store = "file:" + path
 	}
+	if path, ok := c.Verify.Socket(); ok {
+		from(&path)
+		c.Verify.Listen = "unix:" + path
+	}
 	for i := range c.Frontends {
 		from(&c.Frontends[i].Page.Logo)
 		from(&c.Frontends[i].Page.Style)

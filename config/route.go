@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// Route leads a path to an upstream or to files. Exactly one of `upstream` and `files` is given.
+// Route leads a path to an upstream, to files, or to what stands behind another proxy. Exactly one of `upstream`,
+// `files` and `forward_auth` is given.
 type Route struct {
 	// The path as people read it, decoded: a prefix if it ends in `/`, exact otherwise. `/auth/` is Cloakroom's own.
 	//
@@ -34,6 +35,12 @@ type Route struct {
 	// Default: none
 	Files string `yaml:"files"`
 
+	// What is behind this route is served by another proxy, which asks the `verify` listener about each request
+	// (docs/forward-auth.md). On the public listener the route is 404.
+	//
+	// Default: `false`
+	ForwardAuth bool `yaml:"forward_auth"`
+
 	// The methods that pass; others get 405, even if a later route would take them.
 	//
 	// Default: `[]`, all
@@ -42,12 +49,12 @@ type Route struct {
 	// Whether a request needs a session: `required`, `optional` (the token is added if there is one) or `none`
 	// (everybody passes).
 	//
-	// Default: `required` with an upstream, `none` with files
+	// Default: `required` with an upstream or `forward_auth`, `none` with files
 	Session string `yaml:"session" words:"required optional none"`
 
 	// What the upstream gets as bearer token: `user` = the user's access token, `none` = nothing.
 	//
-	// Default: `user` with an upstream and a session, `none` otherwise
+	// Default: `user` with a session and an upstream or `forward_auth`, `none` otherwise
 	Token string `yaml:"token" words:"user none" later:"client exchange"`
 
 	// Whom this route's token is for.
@@ -161,8 +168,12 @@ func (r Route) check(a at, c Config) {
 	r.checkMethods(a.key("methods"))
 	r.checkRequire(a.key("require"))
 	switch {
+	case r.ForwardAuth && (r.Upstream != "" || r.Files != ""):
+		a.key("forward_auth").say("stands beside upstream or files", "give a route only one of them")
+	case r.ForwardAuth:
+		r.checkForwardAuth(a, c)
 	case r.Upstream == "" && r.Files == "":
-		a.say("leads nowhere", "give it an upstream or files")
+		a.say("leads nowhere", "give it an upstream, files, or forward_auth: true")
 	case r.Upstream != "" && r.Files != "":
 		a.key("files").say("stands beside upstream", "give a route only one of them")
 	case r.Upstream != "":
@@ -262,6 +273,8 @@ func checkUpstream(a at, upstream string, c Config) {
 	switch {
 	case reaches(c.Admin.Listen, host, number):
 		a.say("is the admin listener, which would become public", "name another address")
+	case reaches(c.Verify.Listen, host, number):
+		a.say("is the verify listener, which would become public", "name another address")
 	case reaches(c.Listen, host, number) || slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Secure() == (u.Scheme == "https") && isHost(f, host, port) }):
 		a.say("is Cloakroom itself: a request would go in circles", "name the address of the API")
 	}

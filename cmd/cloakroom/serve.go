@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloakroom/cloakroom"
@@ -99,6 +100,9 @@ func serveAll(ctx context.Context, cfg config.Config, handler *cloakroom.Handler
 	if cfg.Admin.Listen != "" {
 		listeners = append(listeners, listener{"admin", cfg.Admin.Listen, nil, handler.Admin()})
 	}
+	if cfg.Verify.Listen != "" {
+		listeners = append(listeners, listener{"verify", cfg.Verify.Listen, nil, handler.Verify()})
+	}
 	return listen(ctx, listeners, log)
 }
 
@@ -134,8 +138,11 @@ func listen(ctx context.Context, listeners []listener, log *slog.Logger) error {
 	}
 }
 
-// listenOn listens on a TCP address.
+// listenOn listens on a TCP address, or on the socket file of unix:PATH.
 func listenOn(ctx context.Context, address string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		return listenSocket(ctx, path)
+	}
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 }
 

@@ -155,6 +155,7 @@ var germanCodes = map[string]says{
 	web.CodeLoginFailed:      {Title: "Die Anmeldung ist nicht gelungen", Body: "Es wurde nichts verändert. Bitte beginnen Sie noch einmal."},
 	web.CodeLoginExpired:     {Title: "Die Anmeldung hat zu lange gedauert", Body: "Zum Schutz der Konten muss eine Anmeldung in wenigen Minuten fertig sein. Bitte beginnen Sie noch einmal."},
 	web.CodeCrossOrigin:      {Title: "Das kam von einer anderen Website", Body: "Zu Ihrem Schutz wurde nichts getan. Wenn Sie es so wollten, tun Sie es bitte noch einmal von hier aus."},
+	web.CodeVerifyToken:      {Title: "Diese Seite ist nicht richtig eingerichtet", Body: "Der vorgelagerte Proxy weist sein Token nicht vor."},
 	web.CodeTokenRequired:    {Title: "Das ist für den Betreiber", Body: "Senden Sie das Admin-Token als Bearer-Token."},
 	web.CodeAPIClosed:        {Title: "Die API des Betreibers ist geschlossen", Body: "Die Konfiguration hat kein Admin-Token."},
 	web.CodeChoiceRequired:   {Title: "Bitte wählen Sie", Body: "Nennen Sie eine Sitzung, eine Person oder alle."},

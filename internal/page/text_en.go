@@ -179,6 +179,7 @@ var englishCodes = map[string]says{
 		Body:  "To keep you safe, nothing was done. If you meant it, please do it again from here.",
 	},
 	// The operator's API answers programs; these are for who opens it in a browser.
+	web.CodeVerifyToken: {Title: "This site is not set up correctly", Body: "The proxy in front of it does not present its token."},
 	web.CodeTokenRequired: {
 		Title: "This is for the operator", Body: "Send the admin token as a bearer token.",
 	},

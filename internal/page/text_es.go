@@ -149,6 +149,7 @@ var spanishCodes = map[string]says{
 	web.CodeLoginFailed:      {Title: "No se ha podido iniciar la sesión", Body: "No se ha cambiado nada. Empiece de nuevo."},
 	web.CodeLoginExpired:     {Title: "El inicio de sesión ha tardado demasiado", Body: "Para proteger las cuentas, hay que terminarlo en pocos minutos. Empiece de nuevo."},
 	web.CodeCrossOrigin:      {Title: "Esto venía de otro sitio", Body: "Por su seguridad no se ha hecho nada. Si era su intención, hágalo de nuevo desde aquí."},
+	web.CodeVerifyToken:      {Title: "Este sitio no está bien configurado", Body: "El proxy que está delante no presenta su token."},
 	web.CodeTokenRequired:    {Title: "Esto es para el operador", Body: "Envíe el token de administración como token «bearer»."},
 	web.CodeAPIClosed:        {Title: "La API del operador está cerrada", Body: "La configuración no tiene token de administración."},
 	web.CodeChoiceRequired:   {Title: "Indique cuál", Body: "Nombre una sesión, una persona o todas."},

@@ -149,6 +149,7 @@ var frenchCodes = map[string]says{
 	web.CodeLoginFailed:      {Title: "La connexion n’a pas abouti", Body: "Rien n’a été modifié. Veuillez recommencer."},
 	web.CodeLoginExpired:     {Title: "La connexion a pris trop de temps", Body: "Pour protéger les comptes, une connexion doit se terminer en quelques minutes. Veuillez recommencer."},
 	web.CodeCrossOrigin:      {Title: "Cela venait d’un autre site", Body: "Pour votre sécurité, rien n’a été fait. Si c’était voulu, veuillez recommencer à partir d’ici."},
+	web.CodeVerifyToken:      {Title: "Ce site n’est pas configuré correctement", Body: "Le proxy placé devant ne présente pas son jeton."},
 	web.CodeTokenRequired:    {Title: "Réservé à l’exploitant", Body: "Envoyez le jeton d’administration comme jeton «\u00a0bearer\u00a0»."},
 	web.CodeAPIClosed:        {Title: "L’API de l’exploitant est fermée", Body: "La configuration n’a pas de jeton d’administration."},
 	web.CodeChoiceRequired:   {Title: "Veuillez préciser", Body: "Indiquez une session, une personne, ou toutes."},

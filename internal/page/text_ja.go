@@ -146,6 +146,7 @@ var japaneseCodes = map[string]says{
 	web.CodeLoginFailed:      {Title: "ログインできませんでした", Body: "何も変更されていません。最初からやり直してください。"},
 	web.CodeLoginExpired:     {Title: "ログインに時間がかかりすぎました", Body: "アカウントを守るため、ログインは数分以内に終える必要があります。最初からやり直してください。"},
 	web.CodeCrossOrigin:      {Title: "別のサイトからの操作です", Body: "安全のため、何も行っていません。意図した操作であれば、ここからもう一度行ってください。"},
+	web.CodeVerifyToken:      {Title: "このサイトは正しく設定されていません", Body: "手前のプロキシがトークンを提示していません。"},
 	web.CodeTokenRequired:    {Title: "運用担当者用です", Body: "管理用トークンをベアラートークンとして送ってください。"},
 	web.CodeAPIClosed:        {Title: "運用担当者用のAPIは閉じています", Body: "設定に管理用トークンがありません。"},
 	web.CodeChoiceRequired:   {Title: "対象を指定してください", Body: "セッション、利用者、またはすべてを指定してください。"},

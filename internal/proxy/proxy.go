@@ -81,6 +81,9 @@ func (p *Proxy) prepare(rt *route) error {
 		}
 		return nil
 	}
+	if rt.ForwardAuth {
+		return nil // another proxy does
+	}
 	up, err := p.upstream(rt.Upstream)
 	if err != nil {
 		return err
@@ -102,30 +105,34 @@ func (p *Proxy) Close() {
 
 // ServeHTTP serves one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, problem := CanonicalPath(r)
-	if problem != nil {
-		p.refuse(w, r, problem)
-		return
-	}
-	rt := p.match(path)
-	if rt == nil {
-		p.refuse(w, r, web.NewProblem(web.CodeNotFound, "No route of this app leads there."))
-		return
-	}
-	if info := web.InfoOf(r); info != nil {
-		info.Route = rt.name
-	}
-	if !rt.allows(r.Method) {
-		p.refuse(w, r, rt.refuseMethod())
-		return
-	}
-	pass, refusal := p.Gate.Decide(r.Context(), p.Gate.Facts(r), rt.need)
+	rt, path, pass, refusal := p.judge(r, false)
 	if refusal != nil {
 		p.Gate.Refuse(w, r, refusal)
 		return
 	}
 	p.Gate.Apply(w, pass)
 	rt.serve(w, r, path, pass)
+}
+
+// judge finds the route of a request and asks the gate. elsewhere says that another proxy serves the request; each
+// route answers in one of the two ways only.
+func (p *Proxy) judge(r *http.Request, elsewhere bool) (*route, string, gate.Pass, *gate.Refusal) {
+	path, problem := CanonicalPath(r)
+	if problem != nil {
+		return nil, "", gate.Pass{}, &gate.Refusal{Problem: problem}
+	}
+	rt := p.match(path)
+	if rt == nil || rt.ForwardAuth != elsewhere {
+		return nil, "", gate.Pass{}, &gate.Refusal{Problem: web.NewProblem(web.CodeNotFound, "No route of this app leads there.")}
+	}
+	if info := web.InfoOf(r); info != nil {
+		info.Route = rt.name
+	}
+	if !rt.allows(r.Method) {
+		return nil, "", gate.Pass{}, &gate.Refusal{Problem: rt.refuseMethod()}
+	}
+	pass, refusal := p.Gate.Decide(r.Context(), p.Gate.Facts(r), rt.need)
+	return rt, path, pass, refusal
 }
 
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, problem *web.Problem) {

@@ -40,6 +40,7 @@ const (
 	CodeUpstreamUnreachable = "upstream_unreachable"
 	CodeUpstreamTimeout     = "upstream_timeout"
 	CodePrefetch            = "prefetch_refused"
+	CodeVerifyToken         = "verify_token_required"
 	CodeInternal            = "internal_error"
 
 	// The operator's.
@@ -84,6 +85,7 @@ var standings = map[string]standing{
 	CodeUpstreamUnreachable: {502, "The service behind this address cannot be reached"},
 	CodeUpstreamTimeout:     {504, "The service behind this address did not answer in time"},
 	CodePrefetch:            {503, "A login is not started by a prefetch"},
+	CodeVerifyToken:         {403, "This proxy may not ask here"},
 	CodeInternal:            {500, "Something went wrong"},
 	CodeTokenRequired:       {401, "The operator's token is needed here"},
 	CodeAPIClosed:           {403, "The operator's API is closed"},
