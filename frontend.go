@@ -80,7 +80,7 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 	f.sessions, err = session.NewManager(session.Options{
 		Frontend: cfg.URL, Store: s.store, Ring: s.ring, Cache: s.cache, Feed: s.feed, Providers: policies, Events: s.events,
 		Idle: cfg.Session.IdleTimeout.Std(), RememberIdle: cfg.Session.RememberIdleTimeout.Std(),
-		Lifetime: cfg.Session.Lifetime.Std(), UserTokenNeeded: needsUserToken(cfg.Routes),
+		Lifetime: cfg.Session.Lifetime.Std(), UserTokenNeeded: needsUserToken(cfg.Routes), ClientOf: cfg.Providers[0].Name,
 	})
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	})
 	f.account = account.New(account.Options{
 		Origin: cfg.URL, Providers: f.providers, Sessions: f.sessions, Gate: f.gate, Transactions: transactions,
-		Store: s.store, Pages: f.pages, PerAddress: s.perAddress, Events: s.events,
+		Store: s.store, Pages: f.pages, Tokens: tokensOf(cfg), PerAddress: s.perAddress, Events: s.events,
 	})
 	f.table = map[string]map[string]http.HandlerFunc{
 		"/auth/login":               {"GET": f.login.Page, "POST": f.login.Submit},
@@ -137,6 +137,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 		"/auth/events":              {"GET": f.account.Stream},
 		"/auth/logout":              {"GET": f.account.ConfirmLogout, "POST": f.account.Logout},
 		"/auth/logout/continue":     {"GET": f.account.Continue},
+		"/auth/token":               {"GET": f.account.Token},
 		"/auth/backchannel-logout":  {"POST": f.account.BackChannelLogout},
 		"/auth/frontchannel-logout": {"GET": f.account.FrontChannelLogout},
 	}
@@ -166,11 +167,30 @@ func origins(providers []config.Provider) []string {
 // needsUserToken reports whether a session without an access token is of no use.
 func needsUserToken(routes []config.Route) bool {
 	for _, r := range routes {
-		if r.Token == "user" {
+		if r.Token == "user" || r.Token == "exchange" {
 			return true
 		}
 	}
 	return false
+}
+
+// tokensOf are the routes whose access tokens the app's scripts may have. A route without scopes of its own has those of
+// the login.
+func tokensOf(cfg config.Frontend) map[string]account.TokenRoute {
+	list := map[string]account.TokenRoute{}
+	for _, r := range cfg.Routes {
+		if !r.TokenToBrowser {
+			continue
+		}
+		scopes := r.Scopes
+		if len(scopes) == 0 {
+			for _, p := range cfg.Providers {
+				scopes = append(scopes, p.Scopes...)
+			}
+		}
+		list[r.Name] = account.TokenRoute{Need: gate.RequirementOf(r), Scope: strings.Join(scopes, " ")}
+	}
+	return list
 }
 
 // page shows a problem to a person.

@@ -188,14 +188,18 @@ func (p Provider) checkClient(a at) {
 
 func (p Provider) checkScopes(a at) {
 	for i, scope := range p.Scopes {
-		// RFC 6749 section 3.3: scope-token.
-		if scope == "" || strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
+		if !isScope(scope) {
 			a.item(i).say("is no scope", "write one scope per list entry, without spaces and quotes")
 		}
 	}
 	if !slices.Contains(p.Scopes, "openid") {
 		a.say("lacks openid, so the provider would not say who logged in", "add openid")
 	}
+}
+
+// isScope reports whether s is a scope-token of RFC 6749 section 3.3.
+func isScope(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 func (p Provider) checkReuse(a at) {

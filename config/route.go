@@ -52,20 +52,26 @@ type Route struct {
 	// Default: `required` with an upstream or `forward_auth`, `none` with files
 	Session string `yaml:"session" words:"required optional none"`
 
-	// What the upstream gets as bearer token: `user` = the user's access token, `none` = nothing.
+	// What the upstream gets as bearer token: `user` = the user's access token; `exchange` = what the provider gives for
+	// it by token exchange (RFC 8693; at Entra ID on-behalf-of); `client` = a token of our own client at the first
+	// provider (client credentials), for no user, so whoever may use the route acts with it; `none` = nothing.
 	//
 	// Default: `user` with a session and an upstream or `forward_auth`, `none` otherwise
-	Token string `yaml:"token" words:"user none" later:"client exchange"`
+	Token string `yaml:"token" words:"user none client exchange"`
 
-	// Whom this route's token is for.
+	// Whom this route's token is for: `audience` at Auth0 and for `exchange`, `resource` (RFC 8707) elsewhere; at Entra
+	// ID the scope `<audience>/.default`. With `user` the session's refresh token is presented for it, under the same
+	// guarantee as every refresh (docs/refresh.md); the provider must allow the client that (Auth0: multi-resource
+	// refresh tokens).
 	//
 	// Default: `""`, as the provider's
-	Audience string `yaml:"audience" later:"*"`
+	Audience string `yaml:"audience"`
 
-	// The scopes of this route's token.
+	// The scopes of this route's token. With `user` they must be among those that the login asked for, or a refresh is
+	// refused (RFC 6749 section 6).
 	//
 	// Default: `[]`, as the provider's
-	Scopes []string `yaml:"scopes" later:"*"`
+	Scopes []string `yaml:"scopes"`
 
 	// What this route asks of the login (RFC 9470).
 	//
@@ -83,10 +89,12 @@ type Route struct {
 	// Default: `false`
 	StripPrefix bool `yaml:"strip_prefix"`
 
-	// Whether the app's scripts may fetch this route's access token. Then a script injection may, too.
+	// Whether the app's scripts may fetch this route's access token, from `/auth/token?route=` and its name, to call the
+	// API themselves. Then a script injection may, too: give such a route the fewest scopes that do. A token with more
+	// scopes than the route's is not handed out; a refresh token never is.
 	//
 	// Default: `false`
-	TokenToBrowser bool `yaml:"token_to_browser" later:"*"`
+	TokenToBrowser bool `yaml:"token_to_browser"`
 
 	// Whether the upstream may mark answers as `public` or `s-maxage`. With answers that differ by user, a shared
 	// cache shows one user's data to another.
@@ -240,8 +248,26 @@ func (r Route) checkMethods(a at) {
 }
 
 func (r Route) checkToken(a at) {
-	if r.Session == "none" && r.Token == "user" {
-		a.key("token").say("is user, but the route has no session to take it from", "write session: optional, or token: none")
+	ofUser := r.Token == "user" || r.Token == "exchange"
+	targeted := r.Audience != "" || len(r.Scopes) > 0
+	switch {
+	case r.Session == "none" && ofUser:
+		a.key("token").say("is "+r.Token+", but the route has no session to take it from", "write session: optional, or token: none")
+	case r.Token == "exchange" && !targeted:
+		a.key("token").say("is exchange, and nothing says for what", "name an audience or scopes")
+	case r.Token == "none" && targeted:
+		a.key("token").say("is none, but the route names an audience or scopes", "write token: user, exchange or client, or leave them out")
+	}
+	if r.TokenToBrowser && !ofUser {
+		a.key("token_to_browser").say("would hand out a token that is not the user's", "write token: user or exchange, or leave it out")
+	}
+	if strings.ContainsFunc(r.Audience, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		a.key("audience").say("has a space or a character that no identifier has", "write it as the API is known to the provider")
+	}
+	for i, s := range r.Scopes {
+		if !isScope(s) {
+			a.key("scopes").item(i).say("is no scope", "write one scope per list entry, without spaces and quotes")
+		}
 	}
 	if r.StripPrefix && !r.prefix() {
 		a.key("strip_prefix").say("needs a prefix", "end the path in / or leave it out")
@@ -291,8 +317,10 @@ func isHost(f Frontend, host, port string) bool {
 
 func (r Route) checkFiles(a at) {
 	switch {
-	case r.Token == "user":
+	case r.Token != "none":
 		a.key("token").say("is for an upstream, but this route has files", "leave it out")
+	case r.Audience != "", len(r.Scopes) > 0, r.TokenToBrowser:
+		a.say("asks for a token, but this route has files", "leave audience, scopes and token_to_browser out")
 	case r.StripPrefix:
 		a.key("strip_prefix").say("is for an upstream, but this route has files", "leave it out")
 	case r.SharedCache:

@@ -50,9 +50,9 @@ func main() {
 }
 
 // provider is one that is never asked.
-type provider struct{}
+type provider struct{ session.Provider }
 
-func (provider) Refresh(context.Context, oidc.TokenSet, oidc.Expect) (oidc.Exchange, error) {
+func (provider) Refresh(context.Context, oidc.TokenSet, oidc.Target, oidc.Expect) (oidc.Exchange, error) {
 	return oidc.Exchange{}, fmt.Errorf("not asked")
 }
 func (provider) Revoke(context.Context, oidc.TokenSet) error { return nil }

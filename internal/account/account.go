@@ -31,6 +31,7 @@ type Options struct {
 	Transactions web.Transactions
 	Store        store.Store
 	Pages        *page.Pages
+	Tokens       map[string]TokenRoute // by the route's name
 	PerAddress   *limit.GCRA
 	Events       event.Sink
 }

@@ -27,7 +27,10 @@ import (
 const testOrigin = "https://app.example"
 
 // provider gives new claims with each refresh.
-type provider struct{ refreshed int }
+type provider struct {
+	session.Provider
+	refreshed int
+}
 
 func (p *provider) Issuer() string                              { return "https://op.example" }
 func (p *provider) HasRevocation() bool                         { return false }
@@ -39,7 +42,7 @@ func (p *provider) exchange(name string, lives time.Duration) oidc.Exchange {
 	}
 }
 
-func (p *provider) Refresh(context.Context, oidc.TokenSet, oidc.Expect) (oidc.Exchange, error) {
+func (p *provider) Refresh(context.Context, oidc.TokenSet, oidc.Target, oidc.Expect) (oidc.Exchange, error) {
 	p.refreshed++
 	return p.exchange("Alice the Second", 30*24*time.Hour), nil
 }

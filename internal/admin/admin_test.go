@@ -25,12 +25,12 @@ import (
 const token = "operator-token-canary"
 
 // provider is one that refreshes nothing.
-type provider struct{}
+type provider struct{ session.Provider }
 
 func (provider) Issuer() string                              { return "https://op.example" }
 func (provider) HasRevocation() bool                         { return true }
 func (provider) Revoke(context.Context, oidc.TokenSet) error { return nil }
-func (provider) Refresh(context.Context, oidc.TokenSet, oidc.Expect) (oidc.Exchange, error) {
+func (provider) Refresh(context.Context, oidc.TokenSet, oidc.Target, oidc.Expect) (oidc.Exchange, error) {
 	return oidc.Exchange{}, errors.New("not now")
 }
 

@@ -26,18 +26,20 @@ const (
 // Requirement is what an address asks of a request.
 type Requirement struct {
 	Session Need
-	Token   bool // a fresh access token of the user
-	Pages   bool // people navigate here: pages and files routes, /auth/ pages
-	Action  bool // one of our own /auth/ addresses: guarded even without a cookie
-	Quiet   bool // never counts as activity (/auth/session)
+	Token   session.Need // which access token
+	Pages   bool         // people navigate here: pages and files routes, /auth/ pages
+	Action  bool         // one of our own /auth/ addresses: guarded even without a cookie
+	Quiet   bool         // never counts as activity (/auth/session)
 	StepUp  StepUp
 }
 
 // Pass is a yes.
 type Pass struct {
-	Live  *session.Live // nil = no session
-	Token oidc.TokenSet // when one was asked for and there is a session
-	Clear bool          // the ticket's cookie opens nothing: take it back
+	Live  *session.Live    // nil = no session
+	Token oidc.AccessToken // when one was asked for, and there is a session or none is needed for it
+	Clear bool             // the ticket's cookie opens nothing: take it back
+
+	need session.Need
 }
 
 // Refusal is a no. Exactly one of Login, Reload and the bare problem is what the browser gets.
@@ -51,9 +53,9 @@ type Refusal struct {
 // Sessions is what the gate needs of session.Manager.
 type Sessions interface {
 	Lookup(ctx context.Context, t session.Ticket) (*session.Live, error)
-	Fresh(ctx context.Context, l *session.Live) (oidc.TokenSet, error)
-	Renew(ctx context.Context, l *session.Live, rejected uint64) (oidc.TokenSet, bool, error)
-	Rejected(l *session.Live, generation uint64)
+	Access(ctx context.Context, l *session.Live, need session.Need) (oidc.AccessToken, error)
+	Renew(ctx context.Context, l *session.Live, need session.Need, rejected uint64) (oidc.AccessToken, bool, error)
+	Rejected(l *session.Live, need session.Need, generation uint64)
 	Touch(l *session.Live)
 }
 
@@ -95,25 +97,21 @@ func (g *Gate) Decide(ctx context.Context, f Facts, need Requirement) (Pass, *Re
 			"Only the app's own pages may send this. A page of another origin, or a client without the header X-Cloakroom: 1, sent it.")}
 	}
 	if need.Session == None {
-		return Pass{}, nil
+		return g.withToken(ctx, f, need, Pass{})
 	}
 	live, clear, refusal := g.lookup(ctx, f, need)
 	if refusal != nil {
 		return Pass{}, refusal
 	}
 	if live == nil {
-		return Pass{Clear: clear}, nil
+		return g.withToken(ctx, f, need, Pass{Clear: clear})
 	}
 	if need.StepUp != (StepUp{}) && !need.StepUp.met(live.Session()) {
 		return Pass{}, g.StepUp(f, need.StepUp)
 	}
-	pass := Pass{Live: live}
-	if need.Token {
-		token, err := g.Sessions.Fresh(ctx, live)
-		if err != nil {
-			return g.withoutToken(f, need, err)
-		}
-		pass.Token = token
+	pass, refusal := g.withToken(ctx, f, need, Pass{Live: live})
+	if refusal != nil || pass.Live == nil {
+		return pass, refusal
 	}
 	if !need.Quiet && !f.Passive {
 		g.Sessions.Touch(live)
@@ -162,6 +160,19 @@ func (g *Gate) open(ctx context.Context, c web.Carried) (*session.Live, error) {
 	return g.Sessions.Lookup(ctx, ticket)
 }
 
+// withToken adds the access token to a yes. Only our client's own needs no session.
+func (g *Gate) withToken(ctx context.Context, f Facts, need Requirement, pass Pass) (Pass, *Refusal) {
+	if need.Token.Kind == session.NoToken || pass.Live == nil && need.Token.Kind != session.Client {
+		return pass, nil
+	}
+	token, err := g.Sessions.Access(ctx, pass.Live, need.Token)
+	if err != nil {
+		return g.withoutToken(f, need, err)
+	}
+	pass.Token, pass.need = token, need.Token
+	return pass, nil
+}
+
 func (g *Gate) withoutToken(f Facts, need Requirement, err error) (Pass, *Refusal) {
 	switch {
 	case errors.Is(err, session.ErrEnded):
@@ -171,8 +182,12 @@ func (g *Gate) withoutToken(f Facts, need Requirement, err error) (Pass, *Refusa
 		refusal := g.noSession(f, web.CodeSessionEnded, "Log in again.")
 		refusal.Clear = true
 		return Pass{}, refusal
-	case errors.Is(err, session.ErrStepUp):
+	case errors.Is(err, session.ErrStepUp) && need.Token.Own():
 		return Pass{}, g.Wanted(f)
+	case errors.Is(err, session.ErrStepUp): // the person has to say yes to another API
+		return Pass{}, g.StepUp(f, StepUp{Now: true})
+	case errors.Is(err, session.ErrDenied):
+		return Pass{}, &Refusal{Problem: web.NewProblem(web.CodeAccessDenied, "The provider gives no token for this part of the app.").Because(err)}
 	}
 	return Pass{}, &Refusal{Problem: unavailable(err, web.CodeProviderUnavailable)}
 }
@@ -180,7 +195,7 @@ func (g *Gate) withoutToken(f Facts, need Requirement, err error) (Pass, *Refusa
 // Renew asks for a token after an upstream rejected the one it got (invalid_token). false: there is nothing newer
 // to try.
 func (g *Gate) Renew(ctx context.Context, p Pass) (Pass, bool, error) {
-	token, ok, err := g.Sessions.Renew(ctx, p.Live, p.Token.Generation)
+	token, ok, err := g.Sessions.Renew(ctx, p.Live, p.need, p.Token.Generation)
 	if err != nil || !ok {
 		return p, false, err
 	}
@@ -189,7 +204,7 @@ func (g *Gate) Renew(ctx context.Context, p Pass) (Pass, bool, error) {
 }
 
 // Rejected is told that a renewed token was rejected, too, so that no API can drive refreshes.
-func (g *Gate) Rejected(p Pass) { g.Sessions.Rejected(p.Live, p.Token.Generation) }
+func (g *Gate) Rejected(p Pass) { g.Sessions.Rejected(p.Live, p.need, p.Token.Generation) }
 
 // noSession is the answer where a session is needed: a person on the way to a page goes to the login, a script
 // gets a problem. Never a redirect to a fetch.

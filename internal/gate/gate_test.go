@@ -26,15 +26,15 @@ func (s *sessions) Lookup(context.Context, session.Ticket) (*session.Live, error
 	return nil, s.lookup
 }
 
-func (s *sessions) Fresh(context.Context, *session.Live) (oidc.TokenSet, error) {
-	return oidc.TokenSet{}, s.fresh
+func (s *sessions) Access(_ context.Context, _ *session.Live, need session.Need) (oidc.AccessToken, error) {
+	return oidc.AccessToken{Target: need.Target, Value: "token"}, s.fresh
 }
 
-func (s *sessions) Renew(context.Context, *session.Live, uint64) (oidc.TokenSet, bool, error) {
-	return oidc.TokenSet{}, false, nil
+func (s *sessions) Renew(context.Context, *session.Live, session.Need, uint64) (oidc.AccessToken, bool, error) {
+	return oidc.AccessToken{}, false, nil
 }
-func (s *sessions) Rejected(*session.Live, uint64) {}
-func (s *sessions) Touch(*session.Live)            { s.touched++ }
+func (s *sessions) Rejected(*session.Live, session.Need, uint64) {}
+func (s *sessions) Touch(*session.Live)                          { s.touched++ }
 
 func newGate(t testing.TB, s *sessions) (*Gate, *[]event.Event) {
 	t.Helper()

@@ -48,7 +48,7 @@ func TestBrokenTokenEndpoint(t *testing.T) {
 			f := newFake(t)
 			f.answer("/token", h)
 			p := f.provider(nil)
-			_, err := p.Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Expect{})
+			_, err := p.Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 			wantError(t, err, Ambiguous, "")
 			_, err = p.Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
 			if e := wantError(t, err, Ambiguous, ""); e.Reason != ReasonUnavailable {
@@ -90,7 +90,7 @@ func TestHangingTokenEndpoint(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
-				_, err = p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Expect{})
+				_, err = p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 				wantError(t, err, Ambiguous, "")
 				if n := len(f.to("/token")); n != 2 {
 					t.Errorf("%d requests for 2 grants", n)
@@ -121,13 +121,13 @@ func TestNeverArrived(t *testing.T) {
 				f.dial = c.dial
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				_, err := p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Expect{})
+				_, err := p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 				wantError(t, err, Transient, "")
 				if c.timeout != errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("error %v", err)
 				}
 				cancel()
-				_, err = p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Expect{})
+				_, err = p.Refresh(ctx, TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 				wantError(t, err, Transient, "")
 				time.Sleep(2 * time.Minute)
 			})
@@ -207,7 +207,7 @@ func TestNoReplay(t *testing.T) {
 	if dialed.Load() != 2 || c.second["GET"] != 1 {
 		t.Fatalf("%d connections, %v: this test shows nothing", dialed.Load(), c.second)
 	}
-	_, err := p.Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Expect{})
+	_, err := p.Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 	wantError(t, err, Ambiguous, "")
 	if dialed.Load() != 2 || c.second["POST"] != 1 {
 		t.Errorf("%d connections, %v: the grant was sent again", dialed.Load(), c.second)

@@ -129,7 +129,7 @@ func numbersOf(o object) (n []int) {
 // secretFields are the members of our forms that no log may hold, should a provider echo them.
 var secretFields = []string{
 	"password", "code", "code_verifier", "refresh_token", "token", "mfa_token", "otp", "totp", "oob_code", "binding_code",
-	"recovery_code", "auth_session",
+	"recovery_code", "auth_session", "subject_token", "assertion",
 }
 
 // conceal takes out of an error what the provider echoed of our secrets.

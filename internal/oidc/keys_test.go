@@ -99,12 +99,12 @@ func TestRefreshWithoutKeys(t *testing.T) {
 	f.answer("/jwks", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) })
 	old := TokenSet{Refresh: "rt-0", ID: "old", Generation: 4}
 	e := Expect{Issuer: issuer, Subject: "alice"}
-	x, err := f.provider(nil).Refresh(t.Context(), old, e)
+	x, err := f.provider(nil).Refresh(t.Context(), old, Target{}, e)
 	if err != nil || x.Tokens.Refresh != "rt-1" || x.Tokens.ID != "old" || x.Tokens.Generation != 5 || x.Claims.Subject != "" {
 		t.Errorf("%v %v", x.Claims, err)
 	}
 	f.token(200, f.tokens(fields{"id_token": token(nil, fields{"sub": "mallory"})}))
-	x, err = f.provider(nil).Refresh(t.Context(), old, e)
+	x, err = f.provider(nil).Refresh(t.Context(), old, Target{}, e)
 	wantError(t, err, Rejected, "subject_changed")
 	if x.Tokens.Refresh != "rt-1" || x.Claims.Subject != "" {
 		t.Error("the tokens were lost, or the claims believed")

@@ -50,6 +50,11 @@ const (
 type profile struct {
 	// audience is the parameter that selects the API: resource (RFC 8707) unless said otherwise.
 	audience string
+	// audienceScope says that the provider knows APIs by their scopes alone: an audience with this behind it is the scope
+	// of all that the API has.
+	audienceScope string
+	// onBehalfOf says that tokens are exchanged by Entra's grant instead of RFC 8693.
+	onBehalfOf bool
 	// realmGrant is the grant type that takes a realm.
 	realmGrant string
 	// addressHeader tells the provider the person's address at a login by form.
@@ -109,7 +114,7 @@ var profiles = map[string]profile{
 	},
 	"okta":     {rules: factorRules},
 	"keycloak": {authTimeMoves: true, rules: keycloakRules},
-	"entra":    {rules: entraRules},
+	"entra":    {audienceScope: "/.default", onBehalfOf: true, rules: entraRules},
 	"cognito":  {logoutPath: "/logout", logoutReturn: "logout_uri", logoutAlways: true, rules: cognitoRules},
 	"generic":  {},
 }

@@ -3,6 +3,7 @@ package oidc
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestPasswordNeedsIDToken(t *testing.T) {
 	f := newFake(t)
 	f.token(200, f.tokens(fields{"id_token": nil}))
 	x, err := f.provider(nil).Password(t.Context(), PasswordRequest{Username: "alice", Password: "hunter2"})
-	if e := wantError(t, err, Rejected, "missing"); e.Reason != ReasonConfig || x.Tokens != (TokenSet{}) {
+	if e := wantError(t, err, Rejected, "missing"); e.Reason != ReasonConfig || !reflect.DeepEqual(x.Tokens, TokenSet{}) {
 		t.Errorf("reason %s", e.Reason)
 	}
 }
@@ -194,7 +195,7 @@ func TestRefreshRules(t *testing.T) {
 	} {
 		f := newFake(t)
 		f.token(c.status, c.body)
-		_, err := f.provider(func(o *Config) { o.Profile = c.profile }).Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Expect{})
+		_, err := f.provider(func(o *Config) { o.Profile = c.profile }).Refresh(t.Context(), TokenSet{Refresh: "rt-1"}, Target{}, Expect{})
 		if e := wantError(t, err, c.want, ""); e.Meaning != c.meaning {
 			t.Errorf("%s %s: meaning %q, want %q", c.profile, c.body, e.Meaning, c.meaning)
 		}

@@ -105,12 +105,17 @@ func withReason(err error) error {
 // does not hold is an *Error of Kind Rejected beside the complete Exchange: the tokens must be saved first, for the
 // old refresh token may be spent. One that cannot be judged now, because the provider's keys cannot be had, is left
 // out like one that did not come: a session must not end over that.
-func (p *Provider) Refresh(ctx context.Context, old TokenSet, e Expect) (Exchange, error) {
-	return p.tokenRequest(ctx, posting{act: actRefresh, form: url.Values{
-		"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh},
-	}}, func(x *Exchange) error {
+//
+// With a target the new access token is for that and stands among the set's further ones; its own one stays.
+func (p *Provider) Refresh(ctx context.Context, old TokenSet, target Target, e Expect) (Exchange, error) {
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh}}
+	p.askFor(form, target, p.profile.audienceParameter())
+	return p.tokenRequest(ctx, posting{act: actRefresh, form: form}, func(x *Exchange) error {
 		fresh := x.Tokens
 		x.Tokens = merge(old, fresh)
+		if target != (Target{}) {
+			x.Tokens = Aside(old, x.Tokens, tokenFor(target, fresh))
+		}
 		if fresh.ID == "" {
 			return nil
 		}
@@ -142,6 +147,7 @@ func merge(old, fresh TokenSet) TokenSet {
 	if fresh.Scope == "" {
 		fresh.Scope = old.Scope
 	}
+	fresh.Further = old.Further
 	return fresh
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -156,12 +157,12 @@ func TestTokenAnswers(t *testing.T) {
 			if e.Code != c.code || e.Status != c.status || e.Act != "authorization_code" {
 				t.Errorf("code %q, status %d, act %q", e.Code, e.Status, e.Act)
 			}
-			if x.Tokens != (TokenSet{}) {
+			if !reflect.DeepEqual(x.Tokens, TokenSet{}) {
 				t.Error("tokens came back")
 			}
-			x, err = p.Refresh(t.Context(), TokenSet{Refresh: "rt-0"}, Expect{})
+			x, err = p.Refresh(t.Context(), TokenSet{Refresh: "rt-0"}, Target{}, Expect{})
 			wantError(t, err, c.refresh, c.code)
-			if x.Tokens != (TokenSet{}) {
+			if !reflect.DeepEqual(x.Tokens, TokenSet{}) {
 				t.Error("tokens came back")
 			}
 			want := strings.TrimSpace(c.refresh.String() + " " + c.code)
@@ -184,7 +185,7 @@ func TestRefresh(t *testing.T) {
 	expect := Expect{Issuer: issuer, Subject: "alice", AuthTime: now}
 
 	f.token(200, fields{"access_token": "at-1", "token_type": "Bearer", "refresh_token": nil, "id_token": nil})
-	x, err := p.Refresh(t.Context(), old, expect)
+	x, err := p.Refresh(t.Context(), old, Target{}, expect)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestRefresh(t *testing.T) {
 	}
 
 	f.token(200, f.tokens(fields{"scope": []string{"openid", "email"}, "id_token": token(nil, fields{"nonce": nil, "auth_time": now.Unix()})}))
-	x, err = p.Refresh(t.Context(), old, expect)
+	x, err = p.Refresh(t.Context(), old, Target{}, expect)
 	if err != nil || x.Tokens.Refresh != "rt-1" || x.Tokens.ID == "old" || x.Claims.Subject != "alice" || x.Tokens.Scope != "openid email" || !x.Tokens.RefreshEnd.IsZero() {
 		t.Error("a full answer was not taken", err)
 	}
@@ -219,7 +220,7 @@ func TestRefresh(t *testing.T) {
 		if rule == "auth_time" {
 			e.AuthTime = now.Add(-time.Second)
 		}
-		x, err := p.Refresh(t.Context(), old, e)
+		x, err := p.Refresh(t.Context(), old, Target{}, e)
 		wantError(t, err, Rejected, rule)
 		if x.Tokens.Access != "at-1" || x.Tokens.Refresh != "rt-1" || x.Tokens.ID != "old" || x.Tokens.Generation != 8 || x.Claims.Subject != "" {
 			t.Errorf("%s: the tokens are lost, or the ID token was believed", rule)
@@ -228,7 +229,7 @@ func TestRefresh(t *testing.T) {
 	// Keycloak tells of later logins of the same person.
 	f.token(200, f.tokens(fields{"id_token": token(nil, fields{"auth_time": now.Unix()})}))
 	keycloak := f.provider(func(c *Config) { c.Profile = "keycloak" })
-	if _, err := keycloak.Refresh(t.Context(), old, Expect{AuthTime: now.Add(-time.Hour)}); err != nil {
+	if _, err := keycloak.Refresh(t.Context(), old, Target{}, Expect{AuthTime: now.Add(-time.Hour)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -329,7 +330,7 @@ func FuzzTokenAnswer(f *testing.F) {
 			return
 		}
 		e := wantKnown(t, err)
-		if tokens != (TokenSet{}) || strings.ContainsAny(e.Error(), "\r\n\x1b") || reasonOf(e) == "" {
+		if !reflect.DeepEqual(tokens, TokenSet{}) || strings.ContainsAny(e.Error(), "\r\n\x1b") || reasonOf(e) == "" {
 			t.Errorf("error %q", e.Error())
 		}
 	})

@@ -17,6 +17,8 @@ type TokenSet struct {
 	Expires    time.Time // of the access token; zero = unknown
 	RefreshEnd time.Time // known end of the refresh token; zero = unknown
 	Generation uint64    // counts up by one with each token set of a session
+	// Further are access tokens for other targets, which this set's refresh token has brought.
+	Further []AccessToken
 	// AuthSession goes on from this login at the challenge endpoint (OAuth 2.0 for First-Party Applications, draft 04,
 	// section 5.3.1); "" = none.
 	AuthSession string

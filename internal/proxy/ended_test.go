@@ -51,7 +51,7 @@ func withSession(t *testing.T, upstream http.HandlerFunc, idle time.Duration) (*
 		t.Fatal(err)
 	}
 	s := newSetup(t, upstream, func(*config.Route) {})
-	s.proxy.Gate = openGate{gate.Pass{Live: live, Token: oidc.TokenSet{Access: "at"}}}
+	s.proxy.Gate = openGate{gate.Pass{Live: live, Token: oidc.AccessToken{Value: "at"}}}
 	return s, m, live
 }
 

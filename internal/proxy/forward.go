@@ -83,7 +83,7 @@ func sendingOf(ctx context.Context) *sending {
 func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *http.Request, string, gate.Pass) {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(rt, up, pr) },
-		Transport:      &renewer{next: up.transport, gate: p.Gate, wanted: rt.need.Token},
+		Transport:      &renewer{next: up.transport, gate: p.Gate, wanted: rt.token()},
 		BufferPool:     copyBuffers,
 		ModifyResponse: func(res *http.Response) error { return p.answer(rt, res) },
 		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { p.failed(w, r, up, err) },

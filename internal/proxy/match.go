@@ -7,6 +7,7 @@ import (
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/session"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -29,6 +30,9 @@ func (p *Proxy) match(path string) *route {
 	return nil
 }
 
+// token reports whether the upstream gets an access token.
+func (rt *route) token() bool { return rt.need.Token.Kind != session.NoToken }
+
 // allows reports whether the method is listed; nothing listed is all. HEAD comes with GET.
 func (rt *route) allows(method string) bool {
 	if method == http.MethodConnect || method == http.MethodTrace {
@@ -46,19 +50,4 @@ func (rt *route) refuseMethod() *web.Problem {
 	problem := web.NewProblem(web.CodeMethodNotAllowed, "This address takes "+list+".")
 	problem.Allow = list
 	return problem
-}
-
-// requirement is what a route asks of a request.
-func requirement(r config.Route) gate.Requirement {
-	need := gate.Requirement{Pages: r.Pages || r.Files != "", Token: r.Token == "user"}
-	if r.Require != nil {
-		need.StepUp = gate.StepUp{ACRValues: r.Require.ACR, MaxAge: r.Require.MaxAge.Std()}
-	}
-	switch r.Session {
-	case "optional":
-		need.Session = gate.Optional
-	case "none":
-		need.Session = gate.None
-	}
-	return need
 }

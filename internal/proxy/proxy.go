@@ -55,7 +55,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme, upstreams: map[string]*upstream{}}
 	for _, r := range o.Routes {
-		rt := &route{Route: r, name: r.Name, need: requirement(r), session: r.Session != "none"}
+		rt := &route{Route: r, name: r.Name, need: gate.RequirementOf(r), session: r.Session != "none"}
 		if rt.name == "" {
 			rt.name = r.Path
 		}

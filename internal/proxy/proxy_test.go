@@ -82,7 +82,7 @@ func newSetup(t testing.TB, upstream http.HandlerFunc, change func(*config.Route
 		t.Fatal(err)
 	}
 	p, err := New(Options{
-		Routes: []config.Route{rt}, Gate: openGate{gate.Pass{Token: oidc.TokenSet{Access: "at"}}}, Frontend: "https://app.example", Cookies: cookies,
+		Routes: []config.Route{rt}, Gate: openGate{gate.Pass{Token: oidc.AccessToken{Value: "at"}}}, Frontend: "https://app.example", Cookies: cookies,
 		Events: func(e event.Event) { s.mu.Lock(); s.events = append(s.events, e); s.mu.Unlock() },
 	})
 	if err != nil {

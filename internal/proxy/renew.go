@@ -23,7 +23,7 @@ type renewer struct {
 
 func (t *renewer) RoundTrip(r *http.Request) (*http.Response, error) {
 	s := sendingOf(r.Context())
-	if !t.wanted || s == nil || s.pass.Live == nil {
+	if !t.wanted || s == nil || s.pass.Token.Value == "" {
 		return t.next.RoundTrip(r)
 	}
 	again, err := replay(r)

@@ -79,7 +79,7 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 		out["Te"] = []string{"trailers"}
 	}
 	p.origin(out, s)
-	if rt.need.Token && s.pass.Live != nil {
+	if rt.token() && s.pass.Token.Value != "" {
 		setToken(out, s.pass)
 	}
 	return out
@@ -87,7 +87,7 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 
 // setToken puts the access token in.
 func setToken(h http.Header, pass gate.Pass) {
-	h["Authorization"] = []string{"Bearer " + pass.Token.Access}
+	h["Authorization"] = []string{"Bearer " + pass.Token.Value}
 }
 
 // origin says where the request came from, in our words only.
@@ -152,7 +152,7 @@ func (p *Proxy) passes(rt *route, name string) bool {
 			return false
 		}
 	}
-	if rt.session || rt.need.Token {
+	if rt.session || rt.token() {
 		return string(plain) != "authorization" && string(plain) != "dpop"
 	}
 	return true

@@ -37,11 +37,11 @@ func (p *Proxy) identify(h http.Header, rt *route, r *http.Request, pass gate.Pa
 		h[name] = []string{""}
 	}
 	h["Cookie"] = []string{p.foreignCookies(r.Header["Cookie"])}
+	if rt.token() && pass.Token.Value != "" {
+		setToken(h, pass)
+	}
 	if pass.Live == nil {
 		return
-	}
-	if rt.need.Token {
-		setToken(h, pass)
 	}
 	s := pass.Live.Session()
 	h["X-Auth-User"] = []string{visible(s.Subject)}

@@ -36,7 +36,7 @@ func (m *Manager) Create(ctx context.Context, n Login) (Ticket, *Live, error) {
 	c := n.Exchange.Claims
 	o := &opened{
 		record:      store.Record{ID: id, Head: store.Head{Created: now, LastActive: now}},
-		providerEnd: c.SessionExpiry, tokens: m.dated(n.Exchange.Tokens),
+		providerEnd: c.SessionExpiry, tokens: m.dated(n.Exchange.Tokens, oidc.TokenSet{}),
 		session: &Session{
 			Handle: handleOf(id), Frontend: m.Frontend, Provider: n.Provider, Issuer: c.Issuer, Subject: c.Subject,
 			SID: c.SID, Method: n.Method, User: c.User, ACR: c.ACR, AMR: c.AMR, Created: now, AuthTime: c.AuthTime,

@@ -20,6 +20,7 @@ const flightTime = 30 * time.Second
 type driver struct {
 	m        *Manager
 	l        *Live
+	target   oidc.Target // what the access token is to be for
 	circuit  *circuit
 	turn     *rate.Reservation // at the provider
 	place    bool              // one of the provider's slots is ours
@@ -83,7 +84,7 @@ func (d *driver) present(until time.Duration) stepEvent {
 	d.turn = nil
 	stop := d.beat()
 	ctx, cancel := context.WithTimeout(context.Background(), flightTime)
-	x, err := p.Provider.Refresh(ctx, old, oidc.Expect{Issuer: s.Issuer, Subject: s.Subject, AuthTime: s.AuthTime})
+	x, err := p.Provider.Refresh(ctx, old, d.target, oidc.Expect{Issuer: s.Issuer, Subject: s.Subject, AuthTime: s.AuthTime})
 	cancel()
 	stop()
 	if err != nil && !oidc.IsKind(err, oidc.Rejected) {
@@ -94,8 +95,8 @@ func (d *driver) present(until time.Duration) stepEvent {
 	}
 	d.worked()
 	d.refused = err
-	x.Tokens = m.dated(x.Tokens)
 	x.Tokens.Generation = old.Generation + 1
+	x.Tokens = m.dated(x.Tokens, old)
 	d.exchange = x
 	rotated := x.Tokens.Refresh != old.Refresh
 	if rotated {
@@ -112,6 +113,12 @@ func (d *driver) failed(err error) stepEvent {
 		oe = &oidc.Error{Kind: oidc.Ambiguous, Err: err}
 	}
 	e.retryAfter = oe.RetryAfter
+	if d.target != (oidc.Target{}) && says(oe) {
+		e.outcome = denied
+		d.l.deny(d.target, oe, e.when)
+		d.worked()
+		return e
+	}
 	switch oe.Kind {
 	case oidc.Definitive:
 		e.outcome = definitive

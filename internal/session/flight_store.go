@@ -174,9 +174,9 @@ func (d *driver) read() (*opened, error) {
 	advance(&l.active, rec.Head.LastActive.UnixNano())
 	d.loaded = o
 	switch ours := *l.open; {
-	case o.tokens.Generation == ours.tokens.Generation:
+	case o.tokens.Generation == ours.tokens.Generation && o.tokens.Expires.Equal(ours.tokens.Expires):
 		l.open = o
-	case o.tokens.Generation < ours.tokens.Generation:
+	case o.tokens.Generation <= ours.tokens.Generation:
 		ours.record.Version = rec.Version
 		l.open = &ours
 	}

@@ -52,7 +52,7 @@ func (c *crowd) login() oidc.Exchange {
 	return c.issue(fmt.Sprint("person-", c.people))
 }
 
-func (c *crowd) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Expect) (oidc.Exchange, error) {
+func (c *crowd) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Target, _ oidc.Expect) (oidc.Exchange, error) {
 	c.mu.Lock()
 	c.asked = append(c.asked, time.Now())
 	down, delay := c.down, c.delay

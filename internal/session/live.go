@@ -12,22 +12,24 @@ import (
 // Live is a session that is open in this process. There is at most one per session, however many requests hold it:
 // that is what makes one refresh of many. Reading it takes no lock.
 type Live struct {
-	manager *Manager
-	id      store.ID
-	view    atomic.Pointer[view]
-	active  atomic.Int64 // last activity, Unix nanoseconds
-	touched atomic.Int64 // the last activity that was handed to the flusher
-	over    atomic.Bool
-	watched atomic.Int64           // streams that want to hear of changes
-	ending  atomic.Pointer[string] // why this process is about to end it
-	settled atomic.Bool            // this process has accounted for the end: revoked, audited
-	reason  string                 // why it ended; set before done is closed
-	done    chan struct{}
+	manager   *Manager
+	id        store.ID
+	view      atomic.Pointer[view]
+	active    atomic.Int64 // last activity, Unix nanoseconds
+	touched   atomic.Int64 // the last activity that was handed to the flusher
+	over      atomic.Bool
+	watched   atomic.Int64           // streams that want to hear of changes
+	ending    atomic.Pointer[string] // why this process is about to end it
+	exchanges mints
+	settled   atomic.Bool // this process has accounted for the end: revoked, audited
+	reason    string      // why it ended; set before done is closed
+	done      chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	open    *opened    // the newest record that is saved
 	state   state
 	flight  *flight
+	asides  map[oidc.Target]*aside
 	demand  demand        // what the provider wants to see before it refreshes
 	heard   uint64        // the newest version that the feed told of
 	news    chan struct{} // rings for the flight when the feed tells of a change
@@ -38,18 +40,42 @@ type Live struct {
 type view struct {
 	session  *Session
 	tokens   oidc.TokenSet
-	freshTil time.Time // nothing to do before; zero = no end known
-	end      time.Time // the earliest known end other than idleness
+	further  []furtherToken // for other targets
+	freshTil time.Time      // nothing to do before; zero = no end known
+	end      time.Time      // the earliest known end other than idleness
 	endWhy   string
 	idle     time.Duration
 	slack    time.Duration // 1/20 of the idle timeout: how coarse activity is written
 	degraded bool
 }
 
+// furtherToken is an access token with when to think of the next one.
+type furtherToken struct {
+	token    oidc.AccessToken
+	freshTil time.Time // zero = no end known
+}
+
+func further(t oidc.AccessToken, w when) furtherToken {
+	f := furtherToken{token: t}
+	if !t.Expires.IsZero() {
+		f.freshTil = t.Expires.Add(-leadOf(t.Expires.Sub(t.Obtained), w.jitter))
+	}
+	return f
+}
+
+func (f *furtherToken) freshAt(now time.Time) bool {
+	return f.freshTil.IsZero() || now.Before(f.freshTil)
+}
+
+func (f *furtherToken) liveAt(now time.Time) bool {
+	return f.token.Expires.IsZero() || now.Before(f.token.Expires)
+}
+
 // flight is one refresh that is running.
 type flight struct {
-	done chan struct{}
-	err  error // set before done is closed; nil = look at the session again
+	target oidc.Target // what its access token is to be for
+	done   chan struct{}
+	err    error // set before done is closed; nil = look at the session again
 }
 
 // Session is what the session says of itself.
@@ -111,6 +137,10 @@ func (l *Live) show(degraded bool) {
 	v.end, v.endWhy = m.endOf(o)
 	if !l.state.expires.IsZero() {
 		v.freshTil = l.state.expires.Add(-l.state.lead)
+	}
+	spread := when{jitter: float64(l.id[0]) / 255} // the same for every view of a session
+	for _, t := range o.tokens.Further {
+		v.further = append(v.further, further(t, spread))
 	}
 	old := l.view.Swap(v)
 	if old != nil && (old.session != v.session || old.degraded != v.degraded || !old.end.Equal(v.end)) {

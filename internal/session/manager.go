@@ -24,6 +24,7 @@ type Options struct {
 	Cache        *Cache
 	Feed         *Feed                     // of the same Store and Cache
 	Providers    map[string]ProviderPolicy // by name
+	ClientOf     string                    // the provider that gives our client tokens of its own
 	Idle         time.Duration             // idle timeout
 	RememberIdle time.Duration             // idle timeout with "remember me"
 	Lifetime     time.Duration
@@ -36,6 +37,7 @@ type Options struct {
 type Manager struct {
 	Options
 	circuits map[string]*circuit
+	own      mints // tokens of our client
 
 	mu      sync.Mutex
 	lives   map[store.ID]weak.Pointer[Live] // every Live that somebody holds: one per session
@@ -358,7 +360,7 @@ func (m *Manager) adopt(l *Live, rec store.Record) error {
 // take makes a loaded record the one in use. l.mu is held.
 func (l *Live) take(o *opened) {
 	w := l.manager.when()
-	if o.tokens.Access == l.open.tokens.Access {
+	if ours := l.open.tokens; o.tokens.Generation == ours.Generation && o.tokens.Access == ours.Access {
 		l.state = l.state.observe(o.lease, o.record.Version, w)
 	} else {
 		l.state = l.state.use(o.facts(w), w)

@@ -28,6 +28,8 @@ type provider struct {
 	dead    bool
 	n       int
 	calls   int
+	targets []oidc.Target // what was asked for, at each refresh
+	minted  func(subject string, target oidc.Target) (oidc.AccessToken, error)
 	reused  int
 	gone    []string // the refresh tokens that were revoked
 	fault   func(call int) (oidc.Exchange, error, bool)
@@ -49,9 +51,10 @@ func (p *provider) next() oidc.Exchange {
 	}
 }
 
-func (p *provider) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Expect) (oidc.Exchange, error) {
+func (p *provider) Refresh(ctx context.Context, old oidc.TokenSet, target oidc.Target, _ oidc.Expect) (oidc.Exchange, error) {
 	p.mu.Lock()
 	p.calls++
+	p.targets = append(p.targets, target)
 	call, delay, fault := p.calls, p.delay, p.fault
 	p.mu.Unlock()
 	select {
@@ -72,6 +75,9 @@ func (p *provider) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Expect
 		return oidc.Exchange{}, &oidc.Error{Kind: oidc.Definitive, Code: "invalid_grant"}
 	}
 	x := p.next()
+	if target != (oidc.Target{}) {
+		x = p.asideOf(old, x, target)
+	}
 	if p.change != nil {
 		return x, p.change(&x)
 	}
@@ -597,18 +603,18 @@ func TestEndOvertakesALoad(t *testing.T) {
 func TestRenew(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
-		tokens, ok, err := f.Renew(t.Context(), l, 1)
-		if err != nil || !ok || tokens.Access != "access-2" {
+		tokens, ok, err := f.Renew(t.Context(), l, own, 1)
+		if err != nil || !ok || tokens.Value != "access-2" {
 			t.Errorf("%v %v", ok, err)
 		}
-		if tokens, ok, err = f.Renew(t.Context(), l, 1); err != nil || !ok || tokens.Access != "access-2" || f.p.calls != 1 {
+		if tokens, ok, err = f.Renew(t.Context(), l, own, 1); err != nil || !ok || tokens.Value != "access-2" || f.p.calls != 1 {
 			t.Errorf("an older rejection: %v %v, %d calls", ok, err, f.p.calls)
 		}
 		f.p.fault = func(int) (oidc.Exchange, error, bool) {
 			return oidc.Exchange{}, &oidc.Error{Kind: oidc.Transient}, true
 		}
 		for range 5 {
-			if _, ok, err := f.Renew(t.Context(), l, 2); ok || err != nil {
+			if _, ok, err := f.Renew(t.Context(), l, own, 2); ok || err != nil {
 				t.Errorf("%v %v", ok, err)
 			}
 		}

@@ -27,6 +27,7 @@ const (
 	ambiguous
 	definitive
 	stepUp
+	denied // a token for another target: nothing is said of the session's own
 )
 
 // Backoff after failures: doubling from first to most, each up to a quarter longer by jitter.
@@ -50,6 +51,8 @@ func stepFailed(s state, e failed) (state, []effect) {
 	case stepUp:
 		s.stepUp = true
 		s.notBefore = e.now.Add(mostBackoff)
+		return s.giveBack()
+	case denied:
 		return s.giveBack()
 	case ambiguous:
 		if s.mayBeSpent() {

@@ -77,6 +77,19 @@ type tokenPart struct {
 	Generation  uint64 `cbor:"9,keyasint"`
 	Rotates     bool   `cbor:"10,keyasint,omitempty"`
 	AuthSession string `cbor:"11,keyasint,omitempty"`
+
+	Further []furtherPart `cbor:"12,keyasint,omitempty"`
+}
+
+// furtherPart is an access token for another target.
+type furtherPart struct {
+	Audience   string `cbor:"1,keyasint,omitempty"`
+	Asked      string `cbor:"2,keyasint,omitempty"` // the scope of the target
+	Access     string `cbor:"3,keyasint"`
+	Scope      string `cbor:"4,keyasint,omitempty"`
+	Obtained   int64  `cbor:"5,keyasint"` // milliseconds
+	Expires    int64  `cbor:"6,keyasint,omitempty"`
+	Generation uint64 `cbor:"7,keyasint"`
 }
 
 // opened is a record with its parts in the clear.
@@ -289,19 +302,33 @@ func (l listPart) session(frontend string) *Session {
 
 func tokensOf(o *opened) tokenPart {
 	t := o.tokens
-	return tokenPart{
+	part := tokenPart{
 		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
 		Obtained: t.Obtained.UnixMilli(), Expires: toMilli(t.Expires), RefreshEnd: toMilli(t.RefreshEnd), AuthSession: t.AuthSession,
 		Generation: t.Generation, Rotates: o.rotates,
 	}
+	for _, a := range t.Further {
+		part.Further = append(part.Further, furtherPart{
+			Audience: a.Target.Audience, Asked: a.Target.Scope, Access: a.Value, Scope: a.Scope,
+			Obtained: a.Obtained.UnixMilli(), Expires: toMilli(a.Expires), Generation: a.Generation,
+		})
+	}
+	return part
 }
 
 func (t tokenPart) set() oidc.TokenSet {
-	return oidc.TokenSet{
+	set := oidc.TokenSet{
 		Access: t.Access, TokenType: t.TokenType, Refresh: t.Refresh, ID: t.ID, Scope: t.Scope,
 		Obtained: time.UnixMilli(t.Obtained), Expires: fromMilli(t.Expires), RefreshEnd: fromMilli(t.RefreshEnd), AuthSession: t.AuthSession,
 		Generation: t.Generation,
 	}
+	for _, a := range t.Further {
+		set.Further = append(set.Further, oidc.AccessToken{
+			Target: oidc.Target{Audience: a.Audience, Scope: a.Asked}, Value: a.Access, Scope: a.Scope,
+			Obtained: time.UnixMilli(a.Obtained), Expires: fromMilli(a.Expires), Generation: a.Generation,
+		})
+	}
+	return set
 }
 
 func toUnix(t time.Time) int64 {

@@ -26,41 +26,29 @@ func (m *Manager) Fresh(ctx context.Context, l *Live) (oidc.TokenSet, error) {
 	return m.freshen(ctx, l, false)
 }
 
-// Renew is asked after an upstream said invalid_token about the token of this generation. It returns the current
-// token if that is a newer one, else refreshes, at most once per generation. false: there is nothing newer to try.
-// ErrStepUp: the provider wants the person back before it gives one.
-func (m *Manager) Renew(ctx context.Context, l *Live, rejected uint64) (oidc.TokenSet, bool, error) {
+// renewOwn is Renew for the session's own token.
+func (m *Manager) renewOwn(ctx context.Context, l *Live, rejected uint64) (oidc.AccessToken, bool, error) {
 	if v := l.view.Load(); v.tokens.Generation > rejected {
 		t, err := m.Fresh(ctx, l)
-		return t, err == nil, err
+		return t.Own(), err == nil, err
 	}
 	l.mu.Lock()
 	asked, wanted := l.state.forced && l.flight == nil, l.state.stepUp
 	l.mu.Unlock()
 	switch {
 	case asked && wanted:
-		return oidc.TokenSet{}, false, ErrStepUp
+		return oidc.AccessToken{}, false, ErrStepUp
 	case asked:
-		return oidc.TokenSet{}, false, nil
+		return oidc.AccessToken{}, false, nil
 	}
 	t, err := m.freshen(ctx, l, true)
 	if l.demandNow() != nil { // the token that is rejected lives on by the clock, and the provider wants the person
-		return oidc.TokenSet{}, false, ErrStepUp
+		return oidc.AccessToken{}, false, ErrStepUp
 	}
 	if _, ok := errors.AsType[*Unavailable](err); ok {
-		return oidc.TokenSet{}, false, nil // the session stays; the upstream's own answer is the better one
+		return oidc.AccessToken{}, false, nil // the session stays; the upstream's own answer is the better one
 	}
-	return t, err == nil && t.Generation > rejected, err
-}
-
-// Rejected is told that a renewed token of this generation was rejected, too: refreshing does not help, so the
-// upstream's answers pass through for this generation.
-func (m *Manager) Rejected(l *Live, generation uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state.generation == generation {
-		l.state.forced = true
-	}
+	return t.Own(), err == nil && t.Generation > rejected, err
 }
 
 // freshen sees to it that a refresh runs if the rules want one, and waits for it where there is no valid token.
@@ -96,18 +84,7 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 	if l.state.phase == over || l.over.Load() {
 		return oidc.TokenSet{}, nil, ErrEnded
 	}
-	health := m.circuits[l.open.session.Provider].look()
-	hold := health.hold(now)
-	var effects []effect
-	l.state, effects = step(l.state, needed{when: w, hold: hold, mended: health.mended, force: force})
-	if !hold.IsZero() && l.flight == nil && !l.view.Load().degraded {
-		l.show(true)
-	}
-	if len(effects) > 0 {
-		l.flight = &flight{done: make(chan struct{})}
-		f := l.flight
-		m.work.Go(func() { m.fly(l, f, effects) })
-	}
+	at := m.begin(l, w, oidc.Target{}, force)
 	switch {
 	case l.flight != nil && l.state.phase != releasing && (force || !l.state.liveAt(now)):
 		return oidc.TokenSet{}, l.flight, nil
@@ -118,20 +95,42 @@ func (m *Manager) want(l *Live, force bool) (oidc.TokenSet, *flight, error) {
 	case !l.state.canRefresh:
 		return oidc.TokenSet{}, nil, ErrEnded
 	}
-	at := l.state.notBefore
-	if health.mended.After(l.state.failedAt) {
-		at = now
+	return oidc.TokenSet{}, nil, noneNow(at.Sub(now))
+}
+
+// begin tells the rules that a token is wanted, and starts a flight if they want one. It returns when the provider is
+// asked again otherwise. l.mu is held.
+func (m *Manager) begin(l *Live, w when, target oidc.Target, force bool) (at time.Time) {
+	health := m.circuits[l.open.session.Provider].look()
+	hold := health.hold(w.now)
+	var effects []effect
+	l.state, effects = step(l.state, needed{when: w, hold: hold, mended: health.mended, force: force, aside: target != oidc.Target{}})
+	if !hold.IsZero() && l.flight == nil && !l.view.Load().degraded {
+		l.show(true)
+	}
+	if len(effects) > 0 {
+		l.flight = &flight{done: make(chan struct{}), target: target}
+		f := l.flight
+		m.work.Go(func() { m.fly(l, f, effects) })
+	}
+	if at = l.state.notBefore; health.mended.After(l.state.failedAt) {
+		at = w.now
 	}
 	if hold.After(at) {
 		at = hold
 	}
-	return oidc.TokenSet{}, nil, &Unavailable{RetryAfter: max(at.Sub(now), time.Second), Err: errors.New("the provider does not give a token now")}
+	return at
+}
+
+// noneNow says that there is no token, and when to ask again.
+func noneNow(after time.Duration) *Unavailable {
+	return &Unavailable{RetryAfter: max(after, time.Second), Err: errors.New("the provider does not give a token now")}
 }
 
 // fly does what the rules say until they have nothing more to say. It is the only place that presents a refresh
 // token, and there is one flight per session.
 func (m *Manager) fly(l *Live, f *flight, todo []effect) {
-	d := &driver{m: m, l: l, circuit: m.circuits[l.Session().Provider]}
+	d := &driver{m: m, l: l, target: f.target, circuit: m.circuits[l.Session().Provider]}
 	defer d.left()
 	for len(todo) > 0 {
 		e := todo[0]

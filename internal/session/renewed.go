@@ -33,9 +33,18 @@ func renewedSession(s *Session, end time.Time, c oidc.Claims) (*Session, time.Ti
 	return &renewed, end
 }
 
-// dated puts the times of a new token set into the store's clock.
-func (m *Manager) dated(t oidc.TokenSet) oidc.TokenSet {
-	t.Obtained, t.Expires = m.here(t.Obtained), m.here(t.Expires)
-	t.RefreshEnd = m.here(t.RefreshEnd)
+// dated puts the times of a new token set into the store's clock. What it keeps of the old one is there already.
+func (m *Manager) dated(t, old oidc.TokenSet) oidc.TokenSet {
+	if !t.Obtained.Equal(old.Obtained) {
+		t.Obtained, t.Expires = m.here(t.Obtained).Truncate(time.Millisecond), m.here(t.Expires).Truncate(time.Millisecond) // as a record has them
+	}
+	if !t.RefreshEnd.Equal(old.RefreshEnd) {
+		t.RefreshEnd = m.here(t.RefreshEnd)
+	}
+	for i, a := range t.Further {
+		if a.Generation == t.Generation {
+			t.Further[i].Obtained, t.Further[i].Expires = m.here(a.Obtained), m.here(a.Expires)
+		}
+	}
 	return t
 }

@@ -36,6 +36,8 @@ var (
 	ErrEnded = errors.New("session: ended")
 	// ErrStepUp says that the provider wants to see the person again before it gives another token.
 	ErrStepUp = errors.New("session: the provider asks for the person")
+	// ErrDenied says that the provider gives no token for this target. The session goes on.
+	ErrDenied = errors.New("session: the provider gives no token for this")
 )
 
 // Unavailable says that it cannot be told or done now: the store or the provider does not answer. It never means
@@ -71,7 +73,9 @@ type Session struct {
 
 // Provider is what a session needs of the client that speaks to its provider.
 type Provider interface {
-	Refresh(ctx context.Context, old oidc.TokenSet, e oidc.Expect) (oidc.Exchange, error)
+	Refresh(ctx context.Context, old oidc.TokenSet, target oidc.Target, e oidc.Expect) (oidc.Exchange, error)
+	ExchangeToken(ctx context.Context, subject string, target oidc.Target) (oidc.AccessToken, error)
+	ClientToken(ctx context.Context, target oidc.Target) (oidc.AccessToken, error)
 	Revoke(ctx context.Context, t oidc.TokenSet) error
 	HasRevocation() bool
 	Issuer() string

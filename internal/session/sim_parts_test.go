@@ -36,8 +36,9 @@ func (s *simSession) over() bool { return s.gone || s.lease.Over }
 
 type simRecord struct {
 	record
-	access  int // the access token
-	refresh int // the refresh token
+	access  int       // the access token
+	refresh int       // the refresh token
+	aside   time.Time // the end of the token for another target; zero = none
 }
 
 // simProvider gives one-time refresh tokens. When a spent one comes back outside of its window it refuses it and, unless
@@ -122,9 +123,9 @@ func (w *sim) load(r *simReplica, v *simView) {
 		}
 		v.loaded = got
 		switch {
-		case got.generation == v.open.generation:
+		case got.generation == v.open.generation && got.expires.Equal(v.open.expires):
 			v.open = got
-		case got.generation < v.open.generation:
+		case got.generation <= v.open.generation:
 			v.open.version = got.version
 		}
 		return reread{when: w.when(r), record: got.record}
@@ -263,7 +264,7 @@ func (w *sim) present(r *simReplica, v *simView, until time.Duration) {
 				}
 				r.breaker = r.breaker.failed(at, probe, after)
 				return failed{when: at, outcome: outcome, retryAfter: after}
-			case definitive, stepUp:
+			case definitive, stepUp, denied:
 				r.breaker = r.breaker.worked(at.now)
 				return failed{when: at, outcome: outcome}
 			}
@@ -282,6 +283,7 @@ const (
 	simNotArrived   // the request got lost, and nobody can tell
 	simLost         // the answer got lost
 	simStepUp       // it wants the person back
+	simDenied       // it gives no token for this target
 )
 
 func (w *sim) fate() int {
@@ -302,6 +304,8 @@ func (w *sim) fate() int {
 		return simLost
 	case n < 10:
 		return simStepUp
+	case n < 12:
+		return simDenied
 	}
 	return simWell
 }
@@ -318,6 +322,10 @@ func (w *sim) token(r *simReplica, v *simView, how int) (x simRecord, o outcome)
 		return x, transient
 	case simStepUp:
 		return x, stepUp
+	}
+	if how == simDenied && v.aside {
+		w.seen["denied"]++
+		return x, denied
 	}
 	f.shown[shown]++
 	w.judge(r, s, shown)
@@ -343,11 +351,21 @@ func (w *sim) token(r *simReplica, v *simView, how int) (x simRecord, o outcome)
 	case how == simLost:
 		s.lost = true
 		return x, ambiguous
+	case (refused || f.over) && v.aside:
+		f.shown[shown]-- // it says that the token is dead: whoever shows it once more does no harm
+		return x, denied
 	case refused || f.over:
 		return x, definitive
 	}
 	w.store.issued++
-	return simRecord{access: w.store.issued, refresh: fresh, record: func() record {
+	if v.aside {
+		w.seen["for a target"]++
+		x = v.open
+		x.refresh, x.aside, x.lease, x.rotates = fresh, w.wall().Add(w.life), lease{}, rotates
+		x.generation++
+		return x, simGranted
+	}
+	return simRecord{access: w.store.issued, refresh: fresh, aside: v.open.aside, record: func() record {
 		t := w.tokens(v.open.generation+1, 0)
 		t.rotates = rotates
 		return t

@@ -67,7 +67,7 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	t.Logf("%v", seen)
-	for _, what := range []string{"presented", "again in the window", "taken over", "lost", "refused", "dropped by a failover", "waited", "503"} {
+	for _, what := range []string{"presented", "for a target", "denied", "again in the window", "taken over", "lost", "refused", "dropped by a failover", "waited", "503"} {
 		if *simSeeds >= 1000 && seen[what] == 0 {
 			t.Errorf("%q never happened: the simulation proves less than it says", what)
 		}
@@ -131,6 +131,7 @@ type simView struct {
 	stale   bool      // the feed told of a change
 	probe   bool
 	turn    bool   // its turn at the provider is known
+	aside   bool   // the flight asks for a token for another target
 	wake    func() // cuts the wait of a flight short
 }
 
@@ -283,7 +284,14 @@ func (w *sim) request(r *simReplica, v *simView) {
 		return
 	}
 	at := w.when(r)
-	w.feed(r, v, needed{when: at, hold: r.breaker.hold(at.now), mended: r.breaker.mended, force: w.chance(1)})
+	need := needed{when: at, hold: r.breaker.hold(at.now), mended: r.breaker.mended, force: w.chance(1)}
+	if w.rng.IntN(3) == 0 && at.now.After(v.open.aside) { // this route has a target of its own
+		need.force, need.aside = false, true
+	}
+	if !v.busy() {
+		v.aside = need.aside
+	}
+	w.feed(r, v, need)
 	switch {
 	case v.s.phase == over:
 	case !v.s.liveAt(at.now):
@@ -334,7 +342,7 @@ func (w *sim) look(r *simReplica, v *simView) {
 		return
 	}
 	switch {
-	case stored.access == v.open.access:
+	case stored.access == v.open.access && stored.generation == v.open.generation:
 		v.s = v.s.observe(stored.lease, stored.version, w.when(r))
 	case stored.generation < v.open.generation:
 		return // a failover took it back: what is open is newer, and is being written again
@@ -357,7 +365,7 @@ func (w *sim) mischief() {
 	case 2, 3:
 		w.failover()
 	case 4:
-		r.paused = w.now + w.upTo(4*time.Minute)
+		r.paused = max(r.paused, w.now+w.upTo(4*time.Minute)) // what waits for its end is queued for that time
 		w.logf("%d stands still until %v", r.n, r.paused)
 		w.excuse(r)
 	case 5:

@@ -15,8 +15,8 @@ type wrongClock struct {
 	by time.Duration
 }
 
-func (p wrongClock) Refresh(ctx context.Context, old oidc.TokenSet, e oidc.Expect) (oidc.Exchange, error) {
-	x, err := p.provider.Refresh(ctx, old, e)
+func (p wrongClock) Refresh(ctx context.Context, old oidc.TokenSet, target oidc.Target, e oidc.Expect) (oidc.Exchange, error) {
+	x, err := p.provider.Refresh(ctx, old, target, e)
 	return p.noted(x), err
 }
 

@@ -63,12 +63,13 @@ type stepEvent interface{ at() when }
 
 type (
 	// needed: a caller wants a token. hold is how long the provider's circuit asks to wait, mended when it last found
-	// the provider well again.
+	// the provider well again. aside: the token is for another target, so that the one in use being fresh says nothing.
 	needed struct {
 		when
 		hold   time.Time
 		mended time.Time
 		force  bool
+		aside  bool
 	}
 	// admitted: the provider may be asked.
 	admitted struct{ when }
@@ -236,7 +237,7 @@ func stepNeeded(s state, e needed) (state, []effect) {
 	if s.phase == idle {
 		s = s.giveUp(e.now)
 	}
-	if s.phase != idle || s.freshAt(e.now) && !force {
+	if s.phase != idle || s.freshAt(e.now) && !force && !e.aside {
 		return s, nil
 	}
 	switch {
@@ -312,8 +313,8 @@ func stepReread(s state, e reread) (state, []effect) {
 	case e.gone:
 		s.phase = over
 		return s, []effect{{do: end, reason: ReasonEndedElsewhere}}
-	case e.generation > s.generation:
-		return s.use(e.record, e.when), []effect{{do: adopt}}
+	case e.generation > s.generation, e.generation == s.generation && !e.expires.Equal(s.expires) && s.phase != merging:
+		return s.use(e.record, e.when), []effect{{do: adopt}} // the second: a failover gave a generation twice
 	}
 	s = s.observe(e.lease, e.version, e.when)
 	switch s.phase {

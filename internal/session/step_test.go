@@ -138,11 +138,22 @@ func TestStep(t *testing.T) {
 		{"something else changed: given back on top of it", with(func(s *state) { s.phase = releasing }), reread{when: now(50), record: record{version: 5, generation: 1, lease: ours}}, releasing, []act{release}, nil},
 		{"it is not ours any more", in(releasing), reread{when: now(50), record: record{version: 5, generation: 1, lease: theirs}}, idle, nil, nil},
 
+		{"for another target: the token in use being fresh says nothing", minute(), needed{when: now(1), aside: true}, queued, []act{queue}, func(s state) bool { return !s.forced }},
+		{"for another target, of a token that is lost", with(func(s *state) { s.lost = true }), needed{when: now(1), aside: true}, idle, nil, nil},
+		{"for another target, too early after a failure", with(func(s *state) { s.notBefore = at(30) }), needed{when: now(1), aside: true}, idle, nil, nil},
+		{"a no to another target says nothing of the session", in(asking), failed{when: now(50), outcome: denied}, releasing, []act{release}, func(s state) bool { return s.failures == 0 && s.notBefore.IsZero() }},
+		{"a failover gave a generation twice: theirs", in(releasing), reread{when: now(50), record: record{version: 5, generation: 1, expires: at(90)}}, idle, []act{adopt}, func(s state) bool { return s.expires.Equal(at(90)) }},
+		{"a failover gave a generation twice: ours is the newer one", in(merging), reread{when: now(50), record: record{version: 5, generation: 1, expires: at(90)}}, saving, []act{save}, nil},
+
 		{"an end is an end", minute(), ended{now(1)}, over, nil, nil},
 		{"an answer to an ended session is revoked", in(over), answered{when: now(50)}, over, []act{revoke}, nil},
 		{"saved as it ended: ended again and revoked", in(over), saved{now(50), record{generation: 2}}, over, []act{end, revoke}, nil},
 		{"an ended session asks for nothing", in(over), needed{when: now(70)}, over, nil, nil},
 	} {
+		if e, ok := tc.event.(reread); ok && e.generation == tc.from.generation && e.expires.IsZero() {
+			e.expires = tc.from.expires // what the row does not say is as it was
+			tc.event = e
+		}
 		s, effects := step(tc.from, tc.event)
 		if s.phase != tc.phase || !reflect.DeepEqual(acts(effects), tc.want) || tc.check != nil && !tc.check(s) {
 			t.Errorf("%s: phase %d %v, want %d %v\n%+v", tc.rule, s.phase, acts(effects), tc.phase, tc.want, s)

@@ -94,7 +94,7 @@ type asker struct {
 	s *soldier
 }
 
-func (a asker) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Expect) (oidc.Exchange, error) {
+func (a asker) Refresh(ctx context.Context, old oidc.TokenSet, _ oidc.Target, _ oidc.Expect) (oidc.Exchange, error) {
 	s, c := a.s, a.s.w.crowd
 	who, _, _ := strings.Cut(old.Refresh, "/")
 	x, err := c.answer(who, old)
