@@ -33,8 +33,9 @@ type op struct {
 	secrets  []string // every token value that was issued
 	n        int
 	sub, sid string
-	sso      bool // the browser is logged in here: prompt=none succeeds
-	people   bool // each login is of somebody else
+	sso      bool   // the browser is logged in here: prompt=none succeeds
+	people   bool   // each login is of somebody else
+	wider    string // put behind the scope of an answer
 	delay    time.Duration
 	// tamper changes header and claims of the next ID tokens; signer replaces the signature.
 	tamper func(header, claims map[string]any)
@@ -177,9 +178,36 @@ func (p *op) grant(form url.Values) (int, map[string]any) {
 			}
 			return 400, map[string]any{"error": "invalid_grant"}
 		}
-		return 200, p.issue(f, "")
+		if target := form.Get("audience"); target == "https://forbidden.example" {
+			return 403, map[string]any{"error": "access_denied"}
+		}
+		return 200, p.aimed(p.issue(f, ""), form)
+	case "client_credentials":
+		return 200, p.aimed(p.issue(&family{}, ""), form, "refresh_token", "id_token")
+	case "urn:ietf:params:oauth:grant-type:token-exchange":
+		if p.access[form.Get("subject_token")] == nil {
+			return 400, map[string]any{"error": "invalid_request"}
+		}
+		return 200, p.aimed(p.issue(&family{}, ""), form, "refresh_token", "id_token")
 	}
 	return 400, map[string]any{"error": "unsupported_grant_type"}
+}
+
+// aimed is a token answer for one API: its access token says for whom it is, and by which grant it came.
+func (p *op) aimed(answer map[string]any, form url.Values, without ...string) map[string]any {
+	if aud := form.Get("audience"); aud != "" {
+		at := fmt.Sprintf("%s|%s|%s", answer["access_token"], aud, form.Get("grant_type"))
+		p.access[at] = p.access[answer["access_token"].(string)]
+		p.secrets = append(p.secrets, at)
+		answer["access_token"] = at
+	}
+	if scope := form.Get("scope"); scope != "" {
+		answer["scope"] = scope + p.wider
+	}
+	for _, name := range without {
+		delete(answer, name)
+	}
+	return answer
 }
 
 // issue makes the next token set of a family.

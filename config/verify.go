@@ -64,13 +64,12 @@ const maxSocket = 90
 
 // checkForwardAuth refuses what only a proxy of ours could do.
 func (r Route) checkForwardAuth(a at, c Config) {
+	r.checkToken(a)
 	switch {
 	case r.StripPrefix:
 		a.key("strip_prefix").say("is for an upstream, but your own proxy serves this route", "leave it out, and strip the prefix there")
 	case r.SharedCache:
 		a.key("shared_cache").say("is for an upstream, but your own proxy serves this route", "leave it out")
-	case r.Session == "none" && r.Token == "user":
-		r.checkToken(a)
 	case c.Listen != "" && c.Verify.Listen == "":
 		a.key("forward_auth").say("is asked about at the verify listener, but there is none", "write verify: {listen: 127.0.0.1:9081}")
 	}
