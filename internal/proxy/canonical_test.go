@@ -17,6 +17,9 @@ var ambiguous = []string{
 	"/public/../admin", "/user/%2e%2e/admin", "/user/%2E%2e/admin", "/%2e%2e%2fadmin", "/%252e%252e/admin", "/a/..;/admin", "/a/;x=y/b",
 	"/a/.;x/b", `/a/..\admin`, "/a/%5cadmin", "/a%5Cb", "//admin", "/a//b", "/admin%00", "/admin%20%0d", "/admin%2F", "/admin%2fx", "/./a", "/a/.",
 	"/a/..", "/%61pi/x", "/api%2e/x", "/a%7fb", "/a%", "/a%2", "/a%zz", "/\x00", "/a\tb", "/ü", "/%255c", "/%25", "/a/%2e", "", "a", "*",
+	"/a/..%3B/admin", "/a/.%3bx/b", "/%3B/admin", "/a/%3bx=y/b", "/a/%c0%ae%c0%ae/admin", "/a%c0%afadmin", "/a%e0%80%afb", "/a%f0%80%80%afb", "/%fc", "/%ff",
+	"/a%c3", "/a%c3x", "/a%c3%28", "/a%ed%a0%80", "/a%f4%90%80%80", "/a%c2%85b", "/a%c2%9f",
+	"/a/.../b", "/a/..%20/b", "/a/%20/b", "/%20", "/a/%20.%20;x",
 }
 
 func TestAmbiguousPathsAreRefused(t *testing.T) {
@@ -29,7 +32,7 @@ func TestAmbiguousPathsAreRefused(t *testing.T) {
 
 func TestPlainPathsAreTaken(t *testing.T) {
 	for _, path := range []string{
-		"/", "/api/", "/api/orders", "/a%20b", "/%C3%BC/x", "/a;v=1/b", "/a:b@c", "/a.b/..c/...", "/~x/(1)/*+,=$&'!", "/a/b/", "/.well-known/x", "/a%3Fb", "/a%23b", "/%3B",
+		"/", "/api/", "/api/orders", "/a%20b", "/%C3%BC/x", "/a;v=1/b", "/a:b@c", "/a.b/..c/c..", "/a%20/b.", "/~x/(1)/*+,=$&'!", "/a/b/", "/.well-known/x", "/a%3Fb", "/a%23b", "/a%3B", "/a%3b/b",
 	} {
 		if fault := pathFault(path); fault != "" {
 			t.Errorf("%q: %s", path, fault)
@@ -65,6 +68,11 @@ func TestRawTargets(t *testing.T) {
 		{"/api/%C3%BC?q=%2f", 200, "/api/%C3%BC"},
 		{"http://" + host + "/api/x", 200, "/api/x"},
 		{"http://u@" + host + "/api/x", 400, ""},
+		{"http://" + host + "/api/|%2fx", 400, ""}, // net/url would make it /api/%7C/x
+		{"http://" + host + "/api/|x", 200, "/api/|x"},
+		{"HTTP://" + host + "/api/x?y://z/w", 200, "/api/x"},
+		{"http://" + host + "?/api/x", 400, ""},
+		{"http://" + host, 400, ""},
 		{"/api/../admin", 400, ""},
 		{"/api/%2e%2e/admin", 400, ""},
 		{`/api/..\admin`, 400, ""},
