@@ -65,6 +65,7 @@ func New(o Options) (*Proxy, error) {
 		}
 		p.routes = append(p.routes, rt)
 	}
+	p.guard()
 	return p, nil
 }
 
@@ -77,7 +78,7 @@ func (p *Proxy) prepare(rt *route) error {
 		}
 		p.closers = append(p.closers, f.close)
 		rt.serve = func(w http.ResponseWriter, r *http.Request, path string, _ gate.Pass) {
-			f.serve(w, r, path[len(rt.Path)-1:])
+			f.serve(w, r, rt.below(path))
 		}
 		return nil
 	}
@@ -123,7 +124,7 @@ func (p *Proxy) judge(r *http.Request, elsewhere bool) (*route, string, gate.Pas
 	}
 	rt := p.match(path)
 	if rt == nil || rt.ForwardAuth != elsewhere {
-		return nil, "", gate.Pass{}, &gate.Refusal{Problem: web.NewProblem(web.CodeNotFound, "No route of this app leads there.")}
+		return nil, "", gate.Pass{}, &gate.Refusal{Problem: p.unmatched(path)}
 	}
 	if info := web.InfoOf(r); info != nil {
 		info.Route = rt.name
