@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
@@ -17,12 +18,13 @@ func (p *Proxy) rewrite(rt *route, up *upstream, pr *httputil.ProxyRequest) {
 	out := pr.Out
 	path := s.path
 	if rt.StripPrefix {
-		path = path[len(rt.Path)-1:]
+		path = rt.below(path)
 	}
 	out.URL = &url.URL{Scheme: up.url.Scheme, Host: up.url.Host, RawQuery: s.in.URL.RawQuery, ForceQuery: s.in.URL.ForceQuery}
 	setPath(out.URL, single(up.url.EscapedPath(), path))
 	out.Host = up.url.Host
 	out.Header = p.header(rt, s)
+	out.Trailer = nil // a trailer could repeat any header that is taken out here; RFC 9110 section 6.5 allows to drop it
 }
 
 // setPath sets a path whose escaped form goes out byte for byte. Without RawPath net/url would choose escapes of
@@ -72,7 +74,7 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // net/http would put its own there
 	}
-	if upgrade := in.Get("Upgrade"); upgrade != "" && strings.EqualFold(upgrade, "websocket") {
+	if upgrade := in.Get("Upgrade"); upgrade != "" && strings.EqualFold(upgrade, "websocket") && hasToken(in["Connection"], "upgrade") {
 		out["Connection"], out["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
 	}
 	if hasToken(in["Te"], "trailers") {
@@ -107,55 +109,66 @@ func (p *Proxy) origin(out http.Header, s *sending) {
 	out["Forwarded"] = []string{"for=" + node + ";host=\"" + p.host + "\";proto=" + p.scheme}
 }
 
-// hopByHop are the headers of one connection (RFC 9110 section 7.6.1).
-var hopByHop = map[string]bool{
-	"Connection": true, "Proxy-Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
-	"Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Http2-Settings": true,
-}
-
-// liars are headers that tell an upstream who asks, or what for. Only we say that. They are compared with "_" read
-// as "-", because many servers do.
+// liars are headers that tell an upstream who asks, from where, or what for. Only we say that. They are compared
+// without case and with every character that is no letter and no digit read as "-": CGI and what came after it make
+// one variable of them all. Those of one connection (RFC 9110 section 7.6.1) and of framing are the transport's.
 var liars = map[string]bool{
-	"forwarded": true, "x-real-ip": true, "x-original-url": true, "x-original-uri": true, "x-original-method": true,
-	"x-rewrite-url": true, "x-http-method": true, "x-http-method-override": true, "x-method-override": true,
-	"true-client-ip": true, "cf-connecting-ip": true, "fastly-client-ip": true, "x-client-ip": true, "x-cluster-client-ip": true,
-	"client-ip": true, "remote-user": true, "x-remote-user": true, "x-user": true, "x-proxy-user": true, "x-email": true, "via": true,
+	"connection": true, "proxy-connection": true, "keep-alive": true, "proxy-authenticate": true, "proxy-authorization": true, "te": true,
+	"trailer": true, "transfer-encoding": true, "upgrade": true, "http2-settings": true, "content-length": true,
+	"forwarded": true, "x-http-method": true, "x-http-method-override": true, "x-method-override": true, "x-rewrite-url": true,
+	"x-host": true, "x-http-host-override": true, "x-url-scheme": true, "x-scheme": true, "front-end-https": true, "request-uri": true,
+	"true-client-ip": true, "cf-connecting-ip": true, "cf-connecting-ipv6": true, "fastly-client-ip": true, "fly-client-ip": true,
+	"x-client-ip": true, "x-cluster-client-ip": true, "client-ip": true, "x-azure-clientip": true, "x-azure-socketip": true,
+	"x-appengine-user-ip": true, "x-proxyuser-ip": true,
+	"x-user": true, "x-username": true, "x-userid": true, "x-userinfo": true, "x-email": true, "x-groups": true, "x-roles": true,
+	"x-client-cert": true, "x-middleware-subrequest": true, "cookie2": true, "via": true,
+	"proxy": true, // HTTP_PROXY to a CGI program (CVE-2016-5385)
 }
 
-var liarPrefixes = []string{"x-forwarded", "x-auth-", "x-user-", "x-remote-", "x-cloakroom", "remote-", "x-ssl-", "x-webauth"}
+// liarsX are what liars begin with after "x-", liarPrefixes what others begin with.
+var (
+	liarsX = []string{
+		"forwarded", "original-", "real-", "auth-", "authenticated-", "user-", "remote-", "proxy-user", "cloakroom", "ssl-", "webauth",
+		"amzn-oidc-", "goog-authenticated-user-", "goog-iap-", "ms-client-principal", "pomerium-", "vouch-", "consumer-", "envoy-",
+	}
+	liarPrefixes = []string{"remote-", "ssl-client-", "cf-access-", "tailscale-user-"}
+)
 
 // passes reports whether a header of the client may go on.
 func (p *Proxy) passes(rt *route, name string) bool {
-	if hopByHop[name] {
-		return false
-	}
 	var buf [64]byte
-	if len(name) > len(buf) {
-		return !strings.ContainsRune(name, '_') // no name that we look for is that long
-	}
-	plain := buf[:len(name)]
-	for i := range len(name) {
+	plain := buf[:min(len(name), len(buf))] // no name that we look for is longer
+	for i := range plain {
 		c := name[i]
-		if 'A' <= c && c <= 'Z' {
+		switch {
+		case 'A' <= c && c <= 'Z':
 			c |= 0x20
-		}
-		if c == '_' {
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9'):
 			c = '-'
 		}
 		plain[i] = c
 	}
-	if liars[string(plain)] {
+	if len(name) <= len(buf) && liars[string(plain)] {
 		return false
 	}
-	for _, prefix := range liarPrefixes {
-		if len(plain) >= len(prefix) && string(plain[:len(prefix)]) == prefix {
+	if rest, ok := bytes.CutPrefix(plain, []byte("x-")); ok {
+		return !beginsWithAny(rest, liarsX)
+	}
+	if rt.session || rt.token() {
+		if s := string(plain); s == "authorization" || s == "dpop" {
 			return false
 		}
 	}
-	if rt.session || rt.token() {
-		return string(plain) != "authorization" && string(plain) != "dpop"
+	return !beginsWithAny(plain, liarPrefixes)
+}
+
+func beginsWithAny(name []byte, prefixes []string) bool {
+	for _, prefix := range prefixes {
+		if len(name) >= len(prefix) && string(name[:len(prefix)]) == prefix {
+			return true
+		}
 	}
-	return true
+	return false
 }
 
 // connectionNames are the headers that the Connection header names: they are of this connection only.
@@ -195,8 +208,7 @@ func (p *Proxy) foreignCookies(lines []string) string {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
 			part = strings.TrimSpace(part)
-			name, _, _ := strings.Cut(part, "=")
-			if part == "" || p.Cookies.Ours(strings.TrimSpace(name)) {
+			if part == "" || p.holdsOurs(part) {
 				continue
 			}
 			if b.Len() > 0 {
@@ -206,4 +218,16 @@ func (p *Proxy) foreignCookies(lines []string) string {
 		}
 	}
 	return b.String()
+}
+
+// holdsOurs reports whether a server could read one of our cookies in this piece of a Cookie header. Some take a comma
+// for a semicolon, or a quoted name for a name.
+func (p *Proxy) holdsOurs(part string) bool {
+	for piece := range strings.SplitSeq(part, ",") {
+		name, _, _ := strings.Cut(strings.TrimLeft(piece, "= \t\""), "=")
+		if p.Cookies.Ours(strings.TrimRight(name, " \t\"")) {
+			return true
+		}
+	}
+	return false
 }
