@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -14,29 +15,65 @@ var ours = []string{
 	"Clear-Site-Data", "Secure-Session-Registration", "Secure-Session-Challenge", "Sec-Session-Registration",
 	"Sec-Session-Challenge", "Strict-Transport-Security", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
-	"Access-Control-Allow-Private-Network", "Public-Key-Pins", "Server",
+	"Access-Control-Allow-Private-Network", "Public-Key-Pins", "Public-Key-Pins-Report-Only", "Expect-Ct", "Alt-Svc", "Nel", "Report-To",
+	"Set-Cookie2", "Server",
+}
+
+// notInTrailers are what a trailer of an answer may not say beside that: it comes too late to be checked or to be kept
+// in step with the header (RFC 9110 section 6.5.1).
+var notInTrailers = []string{
+	"Set-Cookie", "Cache-Control", "Surrogate-Control", "Cdn-Cache-Control", "Expires", "Pragma", "Vary", "Age", "Date", "Warning",
+	"Location", "Refresh", "Retry-After", "Www-Authenticate", "Proxy-Authenticate", "Content-Encoding", "Content-Length", "Content-Range",
+	"Content-Type", "Content-Location", "Content-Disposition", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection",
+	"Trailer", "Upgrade", "Te", "Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
+	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy",
 }
 
 // answer takes out of an upstream's answer what it may not say, and puts in what it forgot.
 func (p *Proxy) answer(rt *route, res *http.Response) error {
 	h := res.Header
+	s := sendingOf(res.Request.Context())
+	s.giveBack()
 	if s, ok := stepUpIn(res); ok && rt.session {
 		return errStepUp{s}
 	}
-	for _, name := range ours {
-		delete(h, name)
-	}
+	without(h, ours)
 	p.dropCookies(h, res.Request)
 	if rt.session {
 		private(h, rt.SharedCache)
 		setIfAbsent(h, "Cross-Origin-Resource-Policy", "same-origin")
 	}
-	if s := sendingOf(res.Request.Context()); s != nil && s.pass.Live != nil {
+	if res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ProtoMajor != 1) {
+		without(res.Trailer, ours, notInTrailers)
+		res.Body = &trailed{res.Body, res}
+	}
+	if s != nil && s.pass.Live != nil {
 		endWithSession(res, s.pass.Live)
 	}
 	setIfAbsent(h, "X-Content-Type-Options", "nosniff")
 	setIfAbsent(h, "Referrer-Policy", "same-origin")
 	return nil
+}
+
+// without takes names out of a header.
+func without(h http.Header, lists ...[]string) {
+	for _, names := range lists {
+		for _, name := range names {
+			delete(h, name)
+		}
+	}
+}
+
+// trailed is a body after which trailers may come: those obey the rules of the header.
+type trailed struct {
+	io.ReadCloser
+	res *http.Response
+}
+
+func (t *trailed) Close() error {
+	err := t.ReadCloser.Close()
+	without(t.res.Trailer, ours, notInTrailers)
+	return err
 }
 
 func setIfAbsent(h http.Header, name, value string) {

@@ -67,6 +67,8 @@ type sending struct {
 	pass gate.Pass
 	path string
 	in   *http.Request
+
+	header, kept http.Header // what is set for the final answer, and where it goes
 }
 
 // sendingOf returns what was handed on with a request of ours.
@@ -95,7 +97,9 @@ func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *ht
 			info = &web.Info{}
 			r = web.WithInfo(r, info)
 		}
-		info.Handoff = &sending{pass: pass, path: path, in: r}
+		s := &sending{pass: pass, path: path, in: r}
+		s.keep(w)
+		info.Handoff = s
 		if r.ProtoMajor == 1 && r.ContentLength != 0 {
 			// Otherwise net/http reads the rest of the body before the first byte of an early answer, and stops at 256 KiB.
 			_ = http.NewResponseController(w).EnableFullDuplex()
@@ -103,10 +107,29 @@ func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *ht
 		if r.Header["Upgrade"] == nil { // ReverseProxy copies the header, and rewrite makes a new one anyway
 			bare := *r
 			bare.Header = http.Header{}
+			if r.ContentLength != 0 {
+				bare.Body = &clientBody{r.Body}
+			}
 			r = &bare
 		}
 		proxy.ServeHTTP(w, r)
 	}
+}
+
+// clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream.
+type clientBody struct{ io.ReadCloser }
+
+// bodyError is such a fault.
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
+	return n, err
 }
 
 const (
@@ -147,12 +170,18 @@ func (w *watched) Close() error {
 	return w.ReadCloser.Close()
 }
 
+func isBodyError(err error) bool {
+	_, ok := errors.AsType[*bodyError](err)
+	return ok
+}
+
 type discard struct{}
 
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // failed answers what could not be forwarded.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err error) {
+	sendingOf(r.Context()).giveBack()
 	if r.Context().Err() != nil { // the client is gone
 		if info := web.InfoOf(r); info != nil {
 			info.Cause = fmt.Errorf("the client went away: %w", err)
@@ -173,6 +202,8 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err
 	switch {
 	case errors.As(err, &tooLarge):
 		problem = web.NewProblem(web.CodeTooLarge, "The request is too large.")
+	case isBodyError(err):
+		problem = web.NewProblem(web.CodeInvalidRequest, "The body of the request breaks off or is malformed.")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		problem = web.NewProblem(web.CodeUpstreamTimeout, "Try again in a moment.")
 	}
