@@ -1,6 +1,9 @@
 package cloakroom_test
 
 import (
+	"bufio"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -45,6 +48,17 @@ func TestBehindATrustedProxy(t *testing.T) {
 	page.Header.Set("X-Forwarded-Proto", "http")
 	if a := b.do(page); a.StatusCode != 308 || a.Header.Get("Location") != "https://app.example/pages/x?y=1" {
 		t.Errorf("a page over http: %d %s", a.StatusCode, a.Header.Get("Location"))
+	}
+	for _, target := range []string{"http:.evil.example/x", "http:@evil.example/x", "/pages/%2e%2e/x"} {
+		w := httptest.NewRecorder()
+		req, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: app.example\r\nX-Forwarded-Proto: http\r\nAccept: text/html\r\n\r\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.RemoteAddr = "127.0.0.1:1"
+		if r.h.ServeHTTP(w, req); w.Code != 400 || w.Header().Get("Location") != "" {
+			t.Errorf("%s over http: %d %s", target, w.Code, w.Header().Get("Location"))
+		}
 	}
 }
 

@@ -75,6 +75,10 @@ func wrongHost(r *http.Request) *web.Problem {
 // toHTTPS sends people to https and refuses everything else: a redirected API call would have sent its secrets in
 // the clear already, and would go on doing so unseen.
 func (f *frontend) toHTTPS(w http.ResponseWriter, r *http.Request) {
+	if _, problem := proxy.CanonicalPath(r); problem != nil {
+		problem.Write(w, r) // "http:.evil.example/" as a target would become a part of the host
+		return
+	}
 	if f.gate.Facts(r).Navigation() {
 		http.Redirect(w, r, f.url+r.URL.RequestURI(), http.StatusPermanentRedirect) //nolint:gosec // to our own origin
 		return
