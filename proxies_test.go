@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,11 +13,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/testserver"
+	"github.com/goccy/go-yaml"
 )
 
 // Proxies of other makers, run from the example files as they are, but for addresses: see examples/.
@@ -26,6 +29,8 @@ var proxies = []struct {
 	args  []string
 }{
 	{"nginx", []string{"nginx.conf"}, []string{"-p", ".", "-c", "nginx.conf"}},
+	{"caddy", []string{"Caddyfile"}, []string{"run", "--config", "Caddyfile", "--adapter", "caddyfile"}},
+	{"haproxy", []string{"haproxy.cfg", "cloakroom.lua"}, []string{"-db", "-f", "haproxy.cfg"}},
 }
 
 // fronted is the rig behind such a proxy.
@@ -33,6 +38,7 @@ type fronted struct {
 	*browser
 	address string // the proxy's
 	verify  *httptest.Server
+	judged  atomic.Value // the address that Cloakroom was asked about, as the proxy wrote it
 }
 
 func newFronted(t *testing.T, name string, files, args []string) *fronted {
@@ -47,7 +53,10 @@ func newFronted(t *testing.T, name string, files, args []string) *fronted {
 		c.Frontends[0].Routes = example.Frontends[0].Routes
 		c.TrustedProxies = example.TrustedProxies
 	})
-	f.verify = httptest.NewServer(r.h.Verify())
+	f.verify = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		f.judged.Store(req.Header.Get("X-Original-Uri") + req.Header.Get("X-Forwarded-Uri"))
+		r.h.Verify().ServeHTTP(w, req)
+	}))
 	t.Cleanup(f.verify.Close)
 	dir := t.TempDir()
 	for _, file := range files {
@@ -152,10 +161,17 @@ func (f *fronted) loggedOut(t *testing.T) {
 	// What a client says of the request must not become what is judged.
 	facts := []string{
 		"X-Original-Method", "GET", "X-Original-URI", "/public/", "X-Forwarded-Method", "GET", "X-Forwarded-Uri", "/public/", "X-Forwarded-Host", "evil.example",
-		"X-Original-Host", "evil.example", "X-Forwarded-Proto", "https", "X_Original_URI", "/public/", "Forwarded", "host=evil.example",
+		"X-Original-Host", "evil.example", "X-Forwarded-Proto", "https", "X_Original_URI", "/public/", "Forwarded", "host=evil.example;for=203.0.113.66", "X-Forwarded-For", "203.0.113.66", "X-Real-IP", "203.0.113.66",
+	}
+	f.fetch("GET", "/auth/session", facts...)
+	if !logged(f.log, `"path":"/auth/session"`, `"client":"127.0.0.1"`) {
+		t.Error("/auth/session: the log does not name the client")
 	}
 	if a := f.fetch("POST", "/api/orders", facts...); a.StatusCode != 401 || a.code(t) != "session_required" {
 		t.Errorf("facts of the client's own: %d %s", a.StatusCode, a.body)
+	}
+	if !logged(f.log, `"path":"/api/orders"`, `"client":"127.0.0.1"`, `"method":"POST"`) || strings.Contains(f.log.String(), "203.0.113.66") {
+		t.Error("a client chose its address")
 	}
 	if n := f.api.count(); n != 0 {
 		t.Errorf("%d requests reached the service", n)
@@ -215,6 +231,7 @@ func (f *fronted) spoofing(t *testing.T) {
 	lies := lines(
 		"Authorization", "Bearer forged", "authorization", "Bearer forged", "X-Auth-User", "root", "x-auth-user", "root", "X_Auth_User", "root", "X-Auth_User", "root",
 		"X-AUTH-EMAIL", "root@app.example", "X_Auth_Email", "root@app.example", "X-Auth-Session", "forged", "X-Auth-Provider", "forged", "DPoP", "forged",
+		"Forwarded", "for=forged", "X-Forwarded-For", "forged", "X-Forwarded-Proto", "forged",
 	)
 	for _, tc := range []struct {
 		path   string
@@ -252,7 +269,7 @@ func (f *fronted) spoofing(t *testing.T) {
 }
 
 // paths are shapes that two programs may read in two ways. Nobody is logged in: what is not refused must be a path
-// below /public/ for the service, too, byte for byte as it was sent.
+// below /public/ for the service, too, and byte for byte the one that was judged.
 func (f *fronted) paths(t *testing.T) {
 	for _, target := range []string{
 		"/public/../api/x", "/public/%2e%2e/api/x", "/public/%2E%2E/api/x", "/public%2f..%2fapi/x", "/public/..%2fapi/x", "/public/%252e%252e/api/x", "/public/..;/api/x", "/public/..;a=b/api/x",
@@ -265,13 +282,13 @@ func (f *fronted) paths(t *testing.T) {
 		res, _ := f.send(slices.Concat([]string{"GET " + target + " HTTP/1.1"}, lines(fetched...))...)
 		got := f.last(n)
 		if got == nil {
-			if res.StatusCode < 300 && !strings.HasPrefix(target, "/auth/") {
+			if res.StatusCode < 300 && !strings.HasPrefix(target, "/auth/") && !strings.HasPrefix(target, "http://evil.example") {
 				t.Errorf("%s: %d, but nothing reached the service", target, res.StatusCode)
 			}
 			continue
 		}
-		if sent := strings.TrimPrefix(target, "http://evil.example"); got.RequestURI != sent || !strings.HasPrefix(sent, "/public/") {
-			t.Errorf("%s: reached the service as %s", target, got.RequestURI)
+		if judged := f.judged.Load(); got.RequestURI != judged || !strings.HasPrefix(got.RequestURI, "/public/") {
+			t.Errorf("%s: reached the service as %s, judged as %s", target, got.RequestURI, judged)
 		}
 		if strings.Contains(target, "..") && !strings.Contains(target, "...") && !strings.Contains(target, "?") {
 			t.Errorf("%s: passed", target)
@@ -290,6 +307,10 @@ func (f *fronted) paths(t *testing.T) {
 func (f *fronted) webSocket(t *testing.T) {
 	f.api.mu.Lock()
 	f.api.handler = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Connection") == "" {
+			http.Error(w, "no handshake", http.StatusBadRequest)
+			return
+		}
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
@@ -344,4 +365,183 @@ func (f *fronted) takenBack(t *testing.T) {
 	if res.StatusCode != 401 || !strings.Contains(body, "session_ended") || len(cookies) != 1 || cookies[0].Name != name || cookies[0].MaxAge >= 0 {
 		t.Errorf("a dead ticket: %d %v %s", res.StatusCode, res.Header, body)
 	}
+}
+
+// other is what an example says to a proxy that cannot be installed here.
+type other struct {
+	manner  string
+	removed []string // headers of the client's that are taken away first
+	sent    []string // that go along, nil for all
+	copied  []string // that are taken from the answer
+	blocked bool     // names with "_" are refused as a whole
+}
+
+// TestExamplesOfOthers replays what Traefik and Envoy do with their examples, by their documentation and source.
+func TestExamplesOfOthers(t *testing.T) {
+	for name, o := range map[string]other{"traefik": traefikExample(t), "envoy": envoyExample(t)} {
+		t.Run(name, func(t *testing.T) {
+			a := newAsker(t, nil)
+			mine := a.signedIn()
+			lies := []string{
+				"Authorization", "Bearer forged", "X-Auth-User", "forged", "X_Auth_User", "forged", "X-Auth_Email", "forged", "X_Auth-Session", "forged",
+				"X-Auth-Email", "forged", "X-Auth-Session", "forged", "X-Auth-Provider", "forged", "DPoP", "forged",
+			}
+			for path, passed := range map[string]bool{"/orders/": true, "/maybe/": false} {
+				headers := join(fetched, lies)
+				if passed {
+					headers = join(headers, mine)
+				}
+				client := http.Header{}
+				for i := 0; i < len(headers); i += 2 {
+					if !o.blocked || !strings.Contains(headers[i], "_") {
+						client.Add(headers[i], headers[i+1])
+					}
+				}
+				for _, name := range o.removed {
+					client.Del(name)
+				}
+				asked := a.question(o.manner, "POST", path)
+				for name, values := range client {
+					if o.sent == nil || slices.Contains(o.sent, strings.ToLower(name)) {
+						asked.Header[name] = values
+					}
+				}
+				ans := a.put(asked)
+				if ans.StatusCode != 200 {
+					t.Fatalf("%s: %d %s", path, ans.StatusCode, ans.body)
+				}
+				for _, name := range o.copied {
+					delete(client, http.CanonicalHeaderKey(name))
+					client[http.CanonicalHeaderKey(name)] = ans.Header.Values(name)
+				}
+				for name, values := range client {
+					if strings.Contains(strings.Join(values, " "), "forged") || strings.Contains(strings.Join(values, " "), "cloakroom-") {
+						t.Errorf("%s: %s: %q reaches the service", path, name, values)
+					}
+				}
+				if got := strings.HasPrefix(client.Get("Authorization"), "Bearer access-") && client.Get("X-Auth-User") == "alice"; got != passed {
+					t.Errorf("%s: %v", path, client)
+				}
+			}
+			// Another site's request is one only if its headers go along.
+			for _, name := range []string{"cookie", "origin", "accept", "upgrade", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "x-cloakroom", "x-cloakroom-passive", "x-forwarded-proto", "x-forwarded-for"} {
+				if o.sent != nil && !slices.Contains(o.sent, name) {
+					t.Errorf("%s does not go along", name)
+				}
+			}
+		})
+	}
+}
+
+// readYAML reads what a test needs of an example.
+func readYAML(t *testing.T, path string, into any) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = yaml.Unmarshal(text, into)
+	}
+	if err != nil {
+		t.Fatal(path, err)
+	}
+	return string(text)
+}
+
+func traefikExample(t *testing.T) other {
+	var c struct {
+		HTTP struct {
+			Routers     map[string]struct{ Middlewares []string }
+			Middlewares map[string]struct {
+				Headers     struct{ CustomRequestHeaders map[string]string }
+				ForwardAuth struct {
+					Address             string
+					TrustForwardHeader  bool
+					AuthRequestHeaders  []string
+					AuthResponseHeaders []string
+				}
+			}
+		}
+	}
+	var lower func(v any) any // Traefik does not mind the case of its keys
+	lower = func(v any) any {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return v
+		}
+		out := map[string]any{}
+		for k, v := range m {
+			if k != "customRequestHeaders" {
+				v = lower(v)
+			}
+			out[strings.ToLower(k)] = v
+		}
+		return out
+	}
+	var raw map[string]any
+	readYAML(t, "examples/traefik/dynamic.yml", &raw)
+	text, err := yaml.Marshal(lower(raw))
+	if err == nil {
+		err = yaml.Unmarshal(text, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask, clean := c.HTTP.Middlewares["ask"].ForwardAuth, c.HTTP.Middlewares["underscores"].Headers.CustomRequestHeaders
+	if !strings.HasSuffix(ask.Address, "/verify/forwarded") || ask.TrustForwardHeader || len(ask.AuthRequestHeaders) > 0 || !slices.Equal(c.HTTP.Routers["service"].Middlewares, []string{"underscores", "ask"}) {
+		t.Errorf("traefik: %+v", c)
+	}
+	return other{manner: "forwarded", removed: slices.Collect(maps.Keys(clean)), copied: ask.AuthResponseHeaders}
+}
+
+func envoyExample(t *testing.T) other {
+	type exact struct{ Patterns []struct{ Exact string } }
+	type filter struct {
+		Name   string
+		Config struct {
+			Mutations struct {
+				Request []struct{ Remove string } `yaml:"request_mutations"`
+			}
+			FailureModeAllow bool  `yaml:"failure_mode_allow"`
+			AllowedHeaders   exact `yaml:"allowed_headers"`
+			Service          struct {
+				Prefix   string `yaml:"path_prefix"`
+				Response struct {
+					Upstream exact `yaml:"allowed_upstream_headers"`
+				} `yaml:"authorization_response"`
+			} `yaml:"http_service"`
+		} `yaml:"typed_config"`
+	}
+	var c struct {
+		Static struct {
+			Listeners []struct {
+				Chains []struct {
+					Filters []struct {
+						Config struct {
+							Remote  bool `yaml:"use_remote_address"`
+							Options struct {
+								Underscores string `yaml:"headers_with_underscores_action"`
+							} `yaml:"common_http_protocol_options"`
+							Filters []filter `yaml:"http_filters"`
+						} `yaml:"typed_config"`
+					}
+				} `yaml:"filter_chains"`
+			}
+		} `yaml:"static_resources"`
+	}
+	readYAML(t, "examples/envoy/envoy.yaml", &c)
+	manager := c.Static.Listeners[0].Chains[0].Filters[0].Config
+	clean, ask := manager.Filters[0].Config, manager.Filters[1].Config
+	o := other{manner: "envoy", sent: []string{}, blocked: manager.Options.Underscores == "REJECT_REQUEST"}
+	for _, m := range clean.Mutations.Request {
+		o.removed = append(o.removed, m.Remove)
+	}
+	for _, p := range ask.AllowedHeaders.Patterns {
+		o.sent = append(o.sent, p.Exact)
+	}
+	for _, p := range ask.Service.Response.Upstream.Patterns {
+		o.copied = append(o.copied, p.Exact)
+	}
+	if !manager.Remote || ask.FailureModeAllow || ask.Service.Prefix != "/verify/envoy" || manager.Filters[2].Name != "envoy.filters.http.router" {
+		t.Errorf("envoy: %+v", c)
+	}
+	return o
 }
