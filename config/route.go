@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,8 +30,8 @@ type Route struct {
 	// Default: none
 	Upstream string `yaml:"upstream"`
 
-	// The folder with the app's files; its root is the route's path, which ends in `/`. An address without a file
-	// extension that is not found there is one of the app's own and gets `index.html`.
+	// The folder with the app's files; its root is the route's path, which ends in `/`. An address of the app's own,
+	// without an asset's extension, gets `index.html`; a missing asset is 404. docs/http.md has the rules.
 	//
 	// Default: none
 	Files string `yaml:"files"`
@@ -40,6 +41,15 @@ type Route struct {
 	//
 	// Default: `false`
 	ForwardAuth bool `yaml:"forward_auth"`
+
+	// The Content-Security-Policy of the documents among the files, in place of the default: `default-src 'self';
+	// img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; frame-src 'self'` and the
+	// providers`; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`. It decides what a
+	// script injection can do; each source that is added may be where one sends what it finds. One without
+	// `frame-ancestors` gets `frame-ancestors 'none'`.
+	//
+	// Default: `""`, the policy above
+	ContentSecurityPolicy string `yaml:"content_security_policy"`
 
 	// The methods that pass; others get 405, even if a later route would take them.
 	//
@@ -175,6 +185,9 @@ func (r Route) check(a at, c Config) {
 	}
 	r.checkMethods(a.key("methods"))
 	r.checkRequire(a.key("require"))
+	if r.ContentSecurityPolicy != "" && r.Files == "" {
+		a.key("content_security_policy").say("is for files, but this route has none", "leave it out: an upstream sends its own")
+	}
 	switch {
 	case r.ForwardAuth && (r.Upstream != "" || r.Files != ""):
 		a.key("forward_auth").say("stands beside upstream or files", "give a route only one of them")
@@ -329,6 +342,7 @@ func (r Route) checkFiles(a at) {
 	if r.Path != "" && !r.prefix() {
 		a.key("path").say("is one address, but files are a folder", "end it in /")
 	}
+	checkPolicy(a.key("content_security_policy"), r.ContentSecurityPolicy)
 	a = a.key("files")
 	info, err := os.Stat(r.Files)
 	switch {
@@ -342,5 +356,44 @@ func (r Route) checkFiles(a at) {
 		if index, err := os.Stat(filepath.Join(r.Files, "index.html")); err != nil || !index.Mode().IsRegular() {
 			a.say("has no index.html", "build the app first, or name the folder that holds it")
 		}
+	}
+}
+
+// directive matches the names of a Content-Security-Policy's directives.
+var directive = regexp.MustCompile(`(?i)^([a-z]+(-[a-z]+)*-src(-elem|-attr)?|base-uri|form-action|frame-ancestors|sandbox|report-uri|report-to|` +
+	`upgrade-insecure-requests|require-trusted-types-for|trusted-types|webrtc)$`)
+
+// checkPolicy refuses what a browser would ignore, which leaves the app without what was meant.
+func checkPolicy(a at, policy string) {
+	if policy == "" {
+		return
+	}
+	if strings.ContainsFunc(policy, func(c rune) bool { return c < ' ' || c > '~' }) {
+		a.say("has a line break, a control character or one beyond ASCII", "write it in one line; a host name in its ASCII form")
+		return
+	}
+	if strings.Contains(policy, ",") {
+		a.say("has a comma, which begins a second policy", "divide directives by semicolons and sources by spaces")
+		return
+	}
+	seen := map[string]bool{}
+	for part := range strings.SplitSeq(policy, ";") {
+		words := strings.Fields(part)
+		if len(words) == 0 {
+			continue
+		}
+		name := strings.ToLower(words[0])
+		switch {
+		case !directive.MatchString(name):
+			a.say("has a directive that no browser knows", "write directives like default-src 'self', divided by semicolons")
+			return
+		case seen[name]:
+			a.say("has one directive twice, and browsers ignore the second", "write all of its sources behind the first")
+			return
+		}
+		seen[name] = true
+	}
+	if len(seen) == 0 {
+		a.say("has no directive", "write one like default-src 'self', or leave it out for the default")
 	}
 }

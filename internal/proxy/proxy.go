@@ -72,13 +72,14 @@ func New(o Options) (*Proxy, error) {
 // prepare gives the route what serves it.
 func (p *Proxy) prepare(rt *route) error {
 	if rt.Files != "" {
-		f, err := newFiles(rt.Files, policy(p.Providers))
+		f, err := newFiles(rt.Files, rt.ContentSecurityPolicy, p.Providers, rt.session)
 		if err != nil {
 			return err
 		}
+		f.refuse = p.refuse
 		p.closers = append(p.closers, f.close)
 		rt.serve = func(w http.ResponseWriter, r *http.Request, path string, _ gate.Pass) {
-			f.serve(w, r, rt.below(path))
+			f.serve(w, r, path, len(path)-len(rt.below(path)))
 		}
 		return nil
 	}

@@ -514,7 +514,7 @@ func TestFiles(t *testing.T) {
 	if res := s.raw(t, "POST /app/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); res.StatusCode != 405 || res.Header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("%d", res.StatusCode)
 	}
-	if _, err := newFiles(t.TempDir(), ""); err == nil {
+	if _, err := newFiles(t.TempDir(), "", nil, false); err == nil {
 		t.Error("a directory without index.html was taken")
 	}
 }
