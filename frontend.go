@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cloakroom/cloakroom/config"
@@ -68,6 +69,7 @@ func newFrontend(cfg config.Frontend, s shared) (*frontend, error) {
 		client := oidc.New(oidc.Config{
 			Name: p.Name, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret, ClientAuth: p.ClientAuth,
 			Profile: p.Profile, Scopes: p.Scopes, Audience: p.Audience, Realm: p.Realm, Events: s.events,
+			Audiences: audiencesOf(cfg.Routes, p.Audience),
 		})
 		reuse, err := session.ParseReuse(p.RefreshReuse)
 		if err != nil {
@@ -172,6 +174,16 @@ func needsUserToken(routes []config.Route) bool {
 		}
 	}
 	return false
+}
+
+// audiencesOf are the audiences besides the provider's own for which a session's refresh token will be presented.
+func audiencesOf(routes []config.Route, own string) (list []string) {
+	for _, r := range routes {
+		if r.Token == "user" && r.Audience != "" && r.Audience != own && !slices.Contains(list, r.Audience) {
+			list = append(list, r.Audience)
+		}
+	}
+	return list
 }
 
 // tokensOf are the routes whose access tokens the app's scripts may have. A route without scopes of its own has those of

@@ -231,7 +231,7 @@ func (d *decoder) text(path string, n ast.Node, into reflect.Value) {
 	case *ast.LiteralNode:
 		raw = v.Value.Value
 	case *ast.MappingNode, *ast.SequenceNode:
-		d.say(path, "is not a text", "write one value")
+		d.say(path, "is not a text", "write one value, in quotes if it has a colon")
 		return
 	default: // a number, true, .inf: if a text is meant, it needs quotes
 		if into.Kind() == reflect.String || into.Type() == reflect.TypeFor[Secret]() {

@@ -35,6 +35,7 @@ function allowed({ where, url, text }, what, form, app) {
     if (!ours) return where === 'response headers' || where === 'response body';
     return path.startsWith('/auth/callback') && (['request url', 'address'].includes(where) || target(where, text, form));
   }
+  if (what === 'access token') return path === '/auth/token' && where === 'response body'; // of routes with token_to_browser
   if (what === 'ID token') {
     const hint = text.includes(`id_token_hint=${form}`) && text.split(form).length === 2;
     if (ours) return path === '/auth/logout/continue' && where === 'response headers' && hint;

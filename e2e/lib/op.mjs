@@ -28,8 +28,11 @@ const CODES = { [CAROL.name]: CAROL.code };
 export const GOLD = 'urn:example:gold';
 const MFA_OTP = 'http://auth0.com/oauth/grant-type/mfa-otp'; // as Auth0 and Okta name it
 
-const API = 'https://api.test'; // the audience of JWT access tokens
-const resourceServer = (state) => ({ scope: 'openid profile email', accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
+export const API = 'https://api.test'; // the audience of JWT access tokens
+export const ORDERS = 'https://orders.test', MAIL = 'https://mail.test'; // further ones
+const SCOPES = { [ORDERS]: 'orders:read', [MAIL]: 'mail:send' };
+const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const resourceServer = (state, resource) => ({ scope: SCOPES[resource] ?? 'openid profile email', audience: resource, accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
 
 // startProvider({certs, port, app, callback, accessLife, accessFormat}) → {issuer, state, counts, secrets, close}. Without
 // certs it speaks plain http.
@@ -51,8 +54,9 @@ export async function startProvider({ certs, port, app, callback = '/auth/callba
   op.on('backchannel.error', (_ctx, err) => notices.push(err.message));
   op.on('server_error', (_ctx, err) => console.error('op:', err));
   const pending = new Map(); // mfa_token → who has shown the password, and for what
-  const resource = accessFormat === 'jwt' && (() => resourceServer(state));
+  const resource = accessFormat === 'jwt' && (() => resourceServer(state, API));
   op.registerGrantType('password', passwordGrant(op, errors, resource, pending), ['username', 'password', 'scope']);
+  op.registerGrantType(EXCHANGE, exchangeGrant(op, errors, state), ['subject_token', 'subject_token_type', 'requested_token_type', 'audience']);
   op.registerGrantType(MFA_OTP, secondFactorGrant(op, errors, resource, pending), ['mfa_token', 'otp']);
 
   op.use(async (ctx, next) => {
@@ -129,8 +133,7 @@ async function configuration({ app, callback, state, accessFormat, send }) {
       client_id: CLIENT.id, client_secret: CLIENT.secret, token_endpoint_auth_method: 'client_secret_basic',
       redirect_uris: [`${app}${callback}`], post_logout_redirect_uris: [`${app}/`],
       backchannel_logout_uri: `${app}/auth/backchannel-logout`, backchannel_logout_session_required: true,
-      grant_types: ['password', MFA_OTP, 'authorization_code', 'refresh_token'], response_types: ['code'],
-      scope: 'openid profile email offline_access',
+      grant_types: ['password', MFA_OTP, EXCHANGE, 'authorization_code', 'refresh_token', 'client_credentials'], response_types: ['code'],
     }],
     jwks: { keys: [await jwk('RS256'), await jwk('ES256')] },
     findAccount: (_ctx, id) => PASSWORDS[id] && {
@@ -157,8 +160,9 @@ async function configuration({ app, callback, state, accessFormat, send }) {
         enabled: true,
         defaultResource: () => (accessFormat === 'jwt' ? API : undefined),
         useGrantedResource: () => true,
-        getResourceServerInfo: () => resourceServer(state),
+        getResourceServerInfo: (_ctx, resource) => resourceServer(state, resource),
       },
+      clientCredentials: { enabled: true },
     },
   };
 }
@@ -171,6 +175,7 @@ async function grantAll(ctx) {
     || new oidc.provider.Grant({ clientId: oidc.client.clientId, accountId: oidc.session.accountId });
   grant.addOIDCScope('openid profile email offline_access');
   grant.addResourceScope(API, 'openid profile email');
+  grant.addResourceScope(ORDERS, SCOPES[ORDERS]);
   await grant.save();
   return grant;
 }
@@ -202,6 +207,27 @@ function secondFactorGrant(op, errors, resource, pending) {
     pending.delete(token);
     await tokens(op, ctx, { ...who, resource });
   };
+}
+
+// exchangeGrant is RFC 8693, as much of it as a client sees: a good access token of a person for one for an audience.
+function exchangeGrant(op, errors, state) {
+  return async (ctx) => {
+    const { client, params } = ctx.oidc;
+    const claims = jwtClaims(params.subject_token);
+    if (!claims?.sub || claims.exp * 1000 < Date.now()) throw new errors.InvalidRequest('subject_token');
+    const at = new op.AccessToken({ accountId: claims.sub, client, gty: 'token_exchange', scope: 'stock' });
+    const grant = new op.Grant({ clientId: client.clientId, accountId: claims.sub });
+    at.grantId = await grant.save();
+    at.resourceServer = new op.ResourceServer(params.audience, { scope: 'stock', audience: params.audience, accessTokenFormat: 'jwt', accessTokenTTL: state.accessLife });
+    ctx.body = {
+      access_token: await at.save(), issued_token_type: 'urn:ietf:params:oauth:token-type:access_token', token_type: at.tokenType, expires_in: at.expiration, scope: 'stock',
+    };
+  };
+}
+
+// jwtClaims are what a token says, unchecked.
+export function jwtClaims(token) {
+  try { return JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString()); } catch { return undefined; }
 }
 
 async function tokens(op, ctx, { accountId, scope: asked, resource }) {

@@ -21,7 +21,7 @@ export const STORE = process.env.E2E_STORE ?? 'file';
 const REPLICAS = 3;
 
 // startWorld(kind, {name, accessLife, accessFormat, plain, login}) starts one. plain: http on loopback instead of https.
-export async function startWorld(kind, { name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false, store = STORE, profile = 'generic', routes = '' }) {
+export async function startWorld(kind, { name, accessLife = 300, accessFormat = 'opaque', plain = false, race = false, frontend = '', providerDown = false, store = STORE, profile = 'generic', audience = '', scopes = [], routes = '' }) {
   const dir = workDir(name);
   const certs = makeCerts(dir);
   const port = await freePort();
@@ -29,7 +29,7 @@ export async function startWorld(kind, { name, accessLife = 300, accessFormat = 
   const provider = await (kind === 'demo' ? startDemoProvider : startProvider)({ certs, app: origin, accessLife, accessFormat });
   provider.state.down = providerDown;
   const api = await startAPI({ valid: provider.valid });
-  const common = { dir, origin, provider, api, certs, plain, frontend, profile, routes: routes.replaceAll('UPSTREAM', q(api.url)) };
+  const common = { dir, origin, provider, api, certs, plain, frontend, profile, audience, scopes, routes: routes.replaceAll('UPSTREAM', q(api.url)) };
   const shared = store === 'file' ? undefined : await startStore(store);
   const child = await processes({ ...common, shared, port, race });
   const client = (more) => new Client(origin, { ca: certs.cert && fs.readFileSync(certs.ca), ...more });
@@ -88,7 +88,7 @@ async function processes({ shared, port, race, ...common }) {
 
 const q = JSON.stringify;
 
-function configuration({ port, origin, provider, api, frontend, profile, routes, top }) {
+function configuration({ port, origin, provider, api, frontend, profile, routes, audience, scopes, top }) {
   return `listen: ${q(`127.0.0.1:${port}`)}
 ${top}
 admin: {listen: ""}
@@ -100,8 +100,9 @@ frontends:
       - issuer: ${q(provider.issuer)}
         client_id: ${q(CLIENT.id)}
         client_secret: ${q(CLIENT.secret)}
-        scopes: [openid, profile, email, offline_access]
+        scopes: [${['openid', 'profile', 'email', 'offline_access', ...scopes].map(q)}]
         profile: ${profile}
+        audience: ${q(audience)}
         password_login: true
         refresh_reuse: none
     ${frontend}

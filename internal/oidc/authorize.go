@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -30,11 +31,16 @@ func (p *Provider) AuthorizeURL(ctx context.Context, a AuthRequest) (string, err
 	if err != nil {
 		return "", err
 	}
-	return withQuery(m.authorization,
+	pairs := []string{
 		"response_type", "code", "client_id", p.ClientID, "redirect_uri", a.RedirectURI, "scope", strings.Join(p.Scopes, " "),
 		"state", a.State, "nonce", a.Nonce, "code_challenge", challenge(a.Verifier), "code_challenge_method", "S256",
 		"prompt", a.Prompt, "login_hint", a.LoginHint, "acr_values", a.ACRValues, "max_age", a.MaxAge,
-		"ui_locales", a.UILocales, "id_token_hint", a.IDTokenHint, p.profile.audienceParameter(), p.Audience), nil
+		"ui_locales", a.UILocales, "id_token_hint", a.IDTokenHint,
+	}
+	for _, audience := range p.asked() {
+		pairs = append(pairs, p.profile.audienceParameter(), audience)
+	}
+	return withQuery(m.authorization, pairs...), nil
 }
 
 // PushedURL is where the browser goes on with a login that the provider already knows, by request_uri (RFC 9126 section
@@ -82,19 +88,20 @@ func (p *Provider) EndSessionURL(l Logout) string {
 		"post_logout_redirect_uri", l.PostLogoutRedirectURI, "state", l.State)
 }
 
-// withQuery adds pairs of name and value to an address; empty values are left out. The address is an endpoint of the
+// withQuery adds pairs of name and value to an address; empty values are left out, and a name may come again. The address is an endpoint of the
 // metadata, which was checked when it came.
 func withQuery(address string, pairs ...string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return ""
 	}
-	q := u.Query()
+	q, ours := u.Query(), url.Values{}
 	for pair := range slices.Chunk(pairs, 2) {
 		if name, value := pair[0], pair[len(pair)-1]; value != "" {
-			q.Set(name, value)
+			ours.Add(name, value)
 		}
 	}
+	maps.Copy(q, ours)
 	u.RawQuery = q.Encode()
 	return u.String()
 }

@@ -20,6 +20,7 @@ type Config struct {
 	Profile      string
 	Scopes       []string
 	Audience     string
+	Audiences    []string // further ones, for which the refresh token will be presented
 	Realm        string
 	HTTP         *http.Client // nil = NewHTTPClient(); redirects are not followed in any case
 	Events       event.Sink

@@ -75,6 +75,30 @@ func Aside(old, next TokenSet, got AccessToken) TokenSet {
 	return next
 }
 
+// resources reports whether the provider is asked for several APIs as RFC 8707 has it: all of them at the login, one of
+// them at each token request. Others have one audience at the login, and say by their own settings what may follow.
+func (p *Provider) resources() bool {
+	return len(p.Audiences) > 0 && p.profile.audience == "" && p.profile.audienceScope == ""
+}
+
+// asked are the audiences that a login asks for.
+func (p *Provider) asked() (list []string) {
+	if p.Audience != "" {
+		list = append(list, p.Audience)
+	}
+	if p.resources() {
+		list = append(list, p.Audiences...)
+	}
+	return list
+}
+
+// askOwn says that the session's own audience is meant, where the login asked for several.
+func (p *Provider) askOwn(form url.Values) {
+	if p.resources() && p.Audience != "" {
+		form.Set("resource", p.Audience)
+	}
+}
+
 // Acts of the grants that ask for one access token.
 const (
 	actClient   = "client_credentials"

@@ -113,6 +113,34 @@ func TestRefreshForTarget(t *testing.T) {
 	}
 }
 
+// TestSeveralResources: a login asks for all APIs, each token request for one of them (RFC 8707 section 2).
+func TestSeveralResources(t *testing.T) {
+	for profile, several := range map[string]bool{"generic": true, "keycloak": true, "auth0": false, "entra": false} {
+		f := newFake(t)
+		p := f.provider(func(c *Config) {
+			c.Profile, c.Audience, c.Audiences = profile, "https://own.example", []string{"https://orders.example", "https://stock.example"}
+		})
+		address, err := p.AuthorizeURL(t.Context(), AuthRequest{RedirectURI: "https://app.example/cb", State: "s", Nonce: "n", Verifier: verifier})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := url.Parse(address)
+		asked := u.Query()[p.profile.audienceParameter()]
+		if want := 1; several && len(asked) != 3 || !several && len(asked) != want || asked[0] != "https://own.example" || u.Query().Get("tenant") != "7" {
+			t.Errorf("%s: the login asks for %q", profile, asked)
+		}
+		f.token(200, f.tokens(fields{"id_token": nil}))
+		_, _ = exchange(t, p, Expect{})
+		_, _ = p.Refresh(t.Context(), TokenSet{Refresh: "rt-0"}, Target{}, Expect{})
+		for _, r := range f.to("/token") {
+			form, _ := url.ParseQuery(r.body)
+			if got := form["resource"]; several != (len(got) == 1 && got[0] == "https://own.example") {
+				t.Errorf("%s %s: resource %q", profile, form.Get("grant_type"), got)
+			}
+		}
+	}
+}
+
 // TestMintKeepsNoMore: what is asked for is one access token; a refresh token that comes along is let go, and nothing
 // is printed.
 func TestMintKeepsNoMore(t *testing.T) {

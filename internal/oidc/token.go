@@ -52,9 +52,9 @@ func (PasswordRequest) MarshalText() ([]byte, error) { return []byte("[password 
 
 // Exchange turns an authorization code into tokens (RFC 6749 section 4.1.3, RFC 7636).
 func (p *Provider) Exchange(ctx context.Context, code, verifier, redirectURI string, e Expect) (Exchange, error) {
-	return p.tokenRequest(ctx, posting{act: actCode, form: url.Values{
-		"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}, "redirect_uri": {redirectURI},
-	}}, p.login(ctx, e))
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "code_verifier": {verifier}, "redirect_uri": {redirectURI}}
+	p.askOwn(form)
+	return p.tokenRequest(ctx, posting{act: actCode, form: form}, p.login(ctx, e))
 }
 
 // Password logs in by form (RFC 6749 section 4.3). It is sent once, whatever happens: a second try would count
@@ -68,8 +68,8 @@ func (p *Provider) Password(ctx context.Context, r PasswordRequest) (Exchange, e
 		form.Set("grant_type", p.profile.realmGrant)
 		form.Set("realm", p.Realm)
 	}
-	if p.Audience != "" {
-		form.Set(p.profile.audienceParameter(), p.Audience)
+	if asked := p.asked(); len(asked) > 0 {
+		form[p.profile.audienceParameter()] = asked
 	}
 	if r.OTP != "" {
 		form.Set("totp", r.OTP)
@@ -109,6 +109,9 @@ func withReason(err error) error {
 // With a target the new access token is for that and stands among the set's further ones; its own one stays.
 func (p *Provider) Refresh(ctx context.Context, old TokenSet, target Target, e Expect) (Exchange, error) {
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {old.Refresh}}
+	if target == (Target{}) {
+		p.askOwn(form)
+	}
 	p.askFor(form, target, p.profile.audienceParameter())
 	return p.tokenRequest(ctx, posting{act: actRefresh, form: form}, func(x *Exchange) error {
 		fresh := x.Tokens
