@@ -22,6 +22,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/oidc"
 	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/internal/session"
+	"github.com/cloakroom/cloakroom/internal/upstream"
 	"github.com/cloakroom/cloakroom/internal/web"
 	"github.com/cloakroom/cloakroom/store"
 	"github.com/cloakroom/cloakroom/store/memstore"
@@ -56,6 +57,7 @@ type Handler struct {
 	events    event.Sink
 	log       *event.Logger
 	feed      *session.Feed
+	upstreams *upstream.Set
 	keeper    *keeper
 	operator  config.Admin
 	asking    config.Secret // what proxies present at Verify
@@ -85,11 +87,13 @@ func New(cfg config.Config, o Options) (*Handler, error) {
 	}
 	h := &Handler{frontends: map[string]*frontend{}, trusted: cfg.TrustedProxies, store: st, operator: cfg.Admin, asking: cfg.Verify.Token}
 	h.events = h.sink(cfg, o)
+	h.upstreams = upstream.NewSet(h.events)
 	cache := session.NewCache(int64(cfg.Cache))
 	h.feed = session.NewFeed(st, cache, cfg.StoreGrace.Std(), h.events)
 	shared := shared{
 		store: st, ring: ring, events: h.events, cache: cache, feed: h.feed,
 		limits: limitsOf(cfg.Limits, st), human: login.NewHuman(cfg.Challenge, h.events), perAddress: limit.New(cfg.Limits.PerAddress),
+		upstreams: h.upstreams,
 	}
 	for _, f := range cfg.Frontends {
 		made, err := newFrontend(f, shared)
@@ -232,6 +236,7 @@ func (h *Handler) Shutdown(ctx context.Context) error {
 	for _, f := range h.frontends {
 		errs = append(errs, f.close(ctx))
 	}
+	h.upstreams.Close()
 	if h.stop != nil {
 		h.stop()
 	}
@@ -249,6 +254,7 @@ func (h *Handler) Admin() http.Handler {
 		Store: h.store, Providers: map[string]func() error{}, Feed: h.feed, Keys: h.keeper.complete,
 		Sessions: &session.Operator{Store: h.store, Managers: h.keeper.managers}, Ring: h.keeper.ring,
 		Replicas: h.keeper.announcer, Token: h.operator.Token, Hosts: h.operator.Hosts, Events: h.events,
+		Upstreams: h.upstreams.Out,
 	}
 	for host, f := range h.frontends {
 		for name, p := range f.providers {

@@ -21,6 +21,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/proxy"
 	"github.com/cloakroom/cloakroom/internal/seal"
 	"github.com/cloakroom/cloakroom/internal/session"
+	"github.com/cloakroom/cloakroom/internal/upstream"
 	"github.com/cloakroom/cloakroom/internal/web"
 	"github.com/cloakroom/cloakroom/store"
 )
@@ -35,6 +36,7 @@ type shared struct {
 	limits     login.Limits
 	human      *login.Human
 	perAddress *limit.GCRA // of notices from providers
+	upstreams  *upstream.Set
 }
 
 // frontend is one configured app: the rooms of its requests, wired.
@@ -150,7 +152,7 @@ func (f *frontend) wire(cfg config.Frontend, s shared, cookies web.Cookies, orde
 	var err error
 	f.proxy, err = proxy.New(proxy.Options{
 		Routes: cfg.Routes, Gate: f.gate, Frontend: cfg.URL, Providers: origins(cfg.Providers),
-		Cookies: cookies, Events: s.events, Page: f.page,
+		Cookies: cookies, Upstreams: s.upstreams, Events: s.events, Page: f.page,
 	})
 	return err
 }

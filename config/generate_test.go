@@ -181,6 +181,8 @@ func kindWords(t reflect.Type) string {
 		return "rate"
 	case reflect.TypeFor[netip.Prefix]():
 		return "CIDR range"
+	case reflect.TypeFor[Count]():
+		return "whole number"
 	}
 	switch t.Kind() {
 	case reflect.Bool:

@@ -116,6 +116,11 @@ func (c *Config) resolve(dir string) {
 		from(&c.Frontends[i].Page.Style)
 		for j := range c.Frontends[i].Routes {
 			from(&c.Frontends[i].Routes[j].Files)
+			if connection := c.Frontends[i].Routes[j].Connection; connection != nil {
+				from(&connection.CAFile)
+				from(&connection.CertFile)
+				from(&connection.KeyFile)
+			}
 		}
 	}
 }

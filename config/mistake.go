@@ -14,6 +14,7 @@ var scalars = map[reflect.Type]fault{
 	reflect.TypeFor[Duration]():     {"is not a duration", "write it like 90s, 15m, 12h or 30d"},
 	reflect.TypeFor[Size]():         {"is not a size", "write it like 512KiB, 64MiB or 1GiB"},
 	reflect.TypeFor[Rate]():         {"is not a rate", "write it like 10/15m"},
+	reflect.TypeFor[Count]():        {"is not a whole number", "write it in digits, like 512"},
 	reflect.TypeFor[netip.Prefix](): {"is not an address range", "write it like 10.0.0.0/8, or 10.0.0.1/32 for one address"},
 }
 

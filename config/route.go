@@ -3,17 +3,15 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // Route leads a path to an upstream, to files, or to what stands behind another proxy. Exactly one of `upstream`,
-// `files` and `forward_auth` is given.
+// `upstreams`, `files` and `forward_auth` is given.
 type Route struct {
 	// The path as people read it, decoded: a prefix if it ends in `/`, exact otherwise. `/auth/` is Cloakroom's own.
 	//
@@ -25,10 +23,23 @@ type Route struct {
 	// Default: the path
 	Name string `yaml:"name"`
 
-	// The API or dev server behind this route, `http://` or `https://`. It sees a new request without our cookies.
+	// The API or dev server behind this route. It sees a new request without our cookies. `http://HOST` and `https://HOST`
+	// are what they always are, `h2c://HOST` is HTTP/2 without TLS, as gRPC servers speak it, `unix:/PATH` is HTTP/1.1 over
+	// a Unix socket and `unix+h2c:/PATH` HTTP/2 over one. docs/upstreams.md says more.
 	//
 	// Default: none
 	Upstream string `yaml:"upstream"`
+
+	// Several addresses of one service, each written as `upstream` is, with the same path. A request goes to the less
+	// busy of two by chance; an address that fails is left alone for a while.
+	//
+	// Default: `[]`
+	Upstreams []string `yaml:"upstreams"`
+
+	// How the upstream's addresses are connected to.
+	//
+	// Default: what each of its settings says
+	Connection *Connection `yaml:"connection"`
 
 	// The folder with the app's files; its root is the route's path, which ends in `/`. An address of the app's own,
 	// without an asset's extension, gets `index.html`; a missing asset is 404. docs/http.md has the rules.
@@ -131,6 +142,8 @@ type Require struct {
 func (r Route) withDefaults() Route {
 	r.Methods = slices.Clone(r.Methods)
 	r.Scopes = slices.Clone(r.Scopes)
+	r.Upstreams = slices.Clone(r.Upstreams)
+	r.Connection = r.Connection.forRoute(len(r.Addresses()) > 0)
 	if r.Require = clonePointer(r.Require); r.Require != nil && *r.Require == (Require{}) {
 		r.Require = nil // asks nothing
 	}
@@ -188,17 +201,20 @@ func (r Route) check(a at, c Config) {
 	if r.ContentSecurityPolicy != "" && r.Files == "" {
 		a.key("content_security_policy").say("is for files, but this route has none", "leave it out: an upstream sends its own")
 	}
+	addresses := r.Addresses()
 	switch {
-	case r.ForwardAuth && (r.Upstream != "" || r.Files != ""):
+	case r.ForwardAuth && (len(addresses) > 0 || r.Files != ""):
 		a.key("forward_auth").say("stands beside upstream or files", "give a route only one of them")
 	case r.ForwardAuth:
 		r.checkForwardAuth(a, c)
-	case r.Upstream == "" && r.Files == "":
+	case len(addresses) == 0 && r.Files == "":
 		a.say("leads nowhere", "give it an upstream, files, or forward_auth: true")
-	case r.Upstream != "" && r.Files != "":
+	case len(addresses) > 0 && r.Files != "":
 		a.key("files").say("stands beside upstream", "give a route only one of them")
-	case r.Upstream != "":
-		checkUpstream(a.key("upstream"), r.Upstream, c)
+	case r.Upstream != "" && len(r.Upstreams) > 0:
+		a.key("upstreams").say("stands beside upstream", "write all addresses in upstreams, or keep one in upstream")
+	case len(addresses) > 0:
+		r.checkUpstreams(a, c)
 		r.checkToken(a)
 	default:
 		r.checkFiles(a)
@@ -255,7 +271,7 @@ func (r Route) checkMethods(a at) {
 			a.item(i).say("is never passed on", "leave it out")
 		}
 	}
-	if r.Files != "" && r.Upstream == "" && len(r.Methods) > 0 {
+	if r.Files != "" && len(r.Addresses()) == 0 && len(r.Methods) > 0 {
 		a.say("is for an upstream: files answer GET and HEAD", "leave it out")
 	}
 }
@@ -287,47 +303,6 @@ func (r Route) checkToken(a at) {
 	}
 }
 
-// checkUpstream refuses what is not an address, or is our own.
-func checkUpstream(a at, upstream string, c Config) {
-	u, err := url.Parse(upstream)
-	switch {
-	case err != nil || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https":
-		a.say("is no http or https URL", "write it like http://127.0.0.1:3000")
-		return
-	case !validHost(u.Hostname()) || !validPort(u):
-		a.say("has no valid host and port", "write it like http://127.0.0.1:3000")
-		return
-	case u.User != nil:
-		a.say("holds a user name or password", "leave it out: nothing would send it")
-		return
-	case u.RawQuery != "" || u.ForceQuery || strings.Contains(upstream, "#"):
-		a.say("has a query or fragment", "write only scheme, host, port and path")
-		return
-	}
-	host, port := strings.ToLower(u.Hostname()), u.Port()
-	if port == "" {
-		port = defaultPort(u.Scheme)
-	}
-	number, _ := strconv.Atoi(port) // validPort has read it
-	switch {
-	case reaches(c.Admin.Listen, host, number):
-		a.say("is the admin listener, which would become public", "name another address")
-	case reaches(c.Verify.Listen, host, number):
-		a.say("is the verify listener, which would become public", "name another address")
-	case reaches(c.Listen, host, number) || slices.ContainsFunc(c.Frontends, func(f Frontend) bool { return f.Secure() == (u.Scheme == "https") && isHost(f, host, port) }):
-		a.say("is Cloakroom itself: a request would go in circles", "name the address of the API")
-	}
-}
-
-// isHost reports whether host and port are where browsers find the frontend.
-func isHost(f Frontend, host, port string) bool {
-	u, err := url.Parse(f.URL)
-	if err != nil || u.Hostname() != host {
-		return false
-	}
-	return u.Port() == port || u.Port() == "" && port == defaultPort(u.Scheme)
-}
-
 func (r Route) checkFiles(a at) {
 	switch {
 	case r.Token != "none":
@@ -338,6 +313,8 @@ func (r Route) checkFiles(a at) {
 		a.key("strip_prefix").say("is for an upstream, but this route has files", "leave it out")
 	case r.SharedCache:
 		a.key("shared_cache").say("is for an upstream, but this route has files", "leave it out")
+	case r.Connection != nil:
+		a.key("connection").say("is for an upstream, but this route has files", "leave it out")
 	}
 	if r.Path != "" && !r.prefix() {
 		a.key("path").say("is one address, but files are a folder", "end it in /")

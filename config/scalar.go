@@ -29,6 +29,7 @@ var (
 	errDuration = errors.New("not a duration like 90s, 15m, 12h or 30d")
 	errSize     = errors.New("not a size like 512KiB, 64MiB or 1GiB")
 	errRate     = errors.New("not a rate like 10/15m")
+	errCount    = errors.New("not a whole number")
 )
 
 // parseUnits reads a whole number and its unit.
@@ -121,5 +122,24 @@ func (r *Rate) UnmarshalText(b []byte) error {
 		return errRate
 	}
 	*r = Rate{int(n), d.Std()}
+	return nil
+}
+
+// Count is a whole number from 0.
+type Count int
+
+// String is the number in digits.
+func (c Count) String() string { return strconv.Itoa(int(c)) }
+
+// MarshalText is String.
+func (c Count) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads decimal digits.
+func (c *Count) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 10, 31)
+	if err != nil {
+		return errCount
+	}
+	*c = Count(n)
 	return nil
 }

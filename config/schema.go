@@ -41,6 +41,8 @@ func schemaOf(t reflect.Type, tag reflect.StructTag) map[string]any {
 		return map[string]any{"type": "string", "pattern": pattern + "|" + reference}
 	}
 	switch {
+	case t == reflect.TypeFor[Count]():
+		return map[string]any{"anyOf": []any{map[string]any{"type": "integer", "minimum": 0}, map[string]any{"type": "string", "pattern": "^[0-9]+$|" + reference}}}
 	case t.Kind() == reflect.Pointer:
 		return schemaOf(t.Elem(), tag)
 	case t.Kind() == reflect.Bool:

@@ -24,7 +24,7 @@ func schema(t *testing.T) map[string]any {
 
 // conform checks a value against the few keywords that the schema uses.
 func conform(s map[string]any, v any) error {
-	kinds := map[reflect.Kind]string{reflect.Map: "object", reflect.Slice: "array", reflect.String: "string", reflect.Bool: "boolean"}
+	kinds := map[reflect.Kind]string{reflect.Map: "object", reflect.Slice: "array", reflect.String: "string", reflect.Bool: "boolean", reflect.Uint64: "integer"}
 	if want, ok := s["type"]; ok && kinds[reflect.ValueOf(v).Kind()] != want {
 		return fmt.Errorf("%T is not %v", v, want)
 	}

@@ -38,7 +38,17 @@ var structCases = []struct {
 	{func(c *Config) { c.Keys = []Secret{{}} }, "keys[0]: keys[0] is not 32 bytes in base64, make one with `cloakroom keys new`"},
 	{func(c *Config) { c.StoreGrace = -1 }, "store_grace: store_grace is below zero or above an hour, write a duration like 30s; it is how late an end may be"},
 	{func(c *Config) { c.Frontends[0].Routes[0].Require = &Require{MaxAge: -1} }, "frontends[0].routes[0].require.max_age: max_age is below zero, write a duration like 10m"},
+	{connection(Connection{ResponseTimeout: new(Duration(-1))}), "frontends[0].routes[0].connection.response_timeout: response_timeout is below zero, write a duration like 60s, or 0s for any time"},
+	{connection(Connection{ConnectTimeout: -1}), "frontends[0].routes[0].connection.connect_timeout: connect_timeout is not above zero, or above 5m, write a duration like 5s"},
+	{connection(Connection{MaxIdle: -1}), "frontends[0].routes[0].connection.max_idle: max_idle is below zero, write a number like 512"},
+	{connection(Connection{MaxConnections: -1}), "frontends[0].routes[0].connection.max_connections: max_connections is below zero, write a number, or 0 for any"},
+	{connection(Connection{Health: &Health{}}), "frontends[0].routes[0].connection.health.path: path is missing, write the path that says whether the service is well, like /healthz"},
+	{connection(Connection{Health: &Health{Path: "/", Timeout: -1}}), "frontends[0].routes[0].connection.health.timeout: timeout is not above zero, or above the interval, write a duration like 2s"},
 	{func(c *Config) { c.Frontends[0].Providers[0].Issuer = "" }, "frontends[0].providers[0].issuer: issuer is missing, write the provider's URL as its discovery document has it"},
+}
+
+func connection(connection Connection) func(*Config) {
+	return func(c *Config) { c.Frontends[0].Routes[0].Connection = &connection }
 }
 
 func TestValidateStruct(t *testing.T) {
@@ -179,7 +189,7 @@ func TestRouteDefaults(t *testing.T) {
 
 // The defaults in the comments are those of the code: writing one out changes nothing.
 func TestDocumentedDefaults(t *testing.T) {
-	want := mustParse(t, base)
+	smallest := mustParse(t, base)
 	tried := 0
 	walkSettings(reflect.TypeFor[Config](), "", func(s setting) {
 		value, ok := strings.CutPrefix(docs[s.id].value, "`")
@@ -188,6 +198,7 @@ func TestDocumentedDefaults(t *testing.T) {
 			return
 		}
 		tried++
+		want := smallest
 		steps := strings.Split(strings.ReplaceAll(s.path, "[]", ""), ".")
 		last := steps[len(steps)-1]
 		line := last + ": " + value
@@ -205,6 +216,11 @@ func TestDocumentedDefaults(t *testing.T) {
 			text = strings.Replace(text, "{issuer", "{"+line+", issuer", 1)
 		case "frontends.routes":
 			text = strings.Replace(text, "{path", "{"+line+", path", 1)
+		case "frontends.routes.connection":
+			text = strings.Replace(text, "{path", "{connection: {"+line+"}, path", 1)
+		case "frontends.routes.connection.health":
+			text = strings.Replace(text, "{path", "{connection: {health: {path: /healthz, "+line+"}}, path", 1)
+			want = mustParse(t, strings.Replace(base, "{path", "{connection: {health: {path: /healthz}}, path", 1))
 		case "frontends.routes.require":
 			text = strings.Replace(text, "{path", "{require: {"+line+"}, path", 1)
 		default:
@@ -241,6 +257,8 @@ func TestWithDefaultsDoesNotAlias(t *testing.T) {
 		f.AllowedOrigins, f.LoginPage = []string{"https://x.example.com"}, new(true)
 		f.Providers[0].Scopes, f.Providers[0].RedirectLogin = []string{"openid"}, new(true)
 		f.Routes[0].Methods, f.Routes[0].Scopes, f.Routes[0].Require = []string{"GET"}, []string{"a"}, &Require{ACR: "high"}
+		f.Routes[0].Upstreams = []string{"http://127.0.0.1:8081"}
+		f.Routes[0].Connection = &Connection{ResponseTimeout: new(Duration(time.Second)), Health: &Health{Path: "/"}}
 		return c
 	}
 	before, key := full(), NewKey()

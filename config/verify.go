@@ -68,6 +68,8 @@ func (r Route) checkForwardAuth(a at, c Config) {
 	switch {
 	case r.StripPrefix:
 		a.key("strip_prefix").say("is for an upstream, but your own proxy serves this route", "leave it out, and strip the prefix there")
+	case r.Connection != nil:
+		a.key("connection").say("is for an upstream, but your own proxy serves this route", "leave it out")
 	case r.SharedCache:
 		a.key("shared_cache").say("is for an upstream, but your own proxy serves this route", "leave it out")
 	case c.Listen != "" && c.Verify.Listen == "":

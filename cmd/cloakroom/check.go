@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"time"
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/internal/upstream"
 	"github.com/cloakroom/cloakroom/store/boltstore"
 	"github.com/spf13/cobra"
 )
@@ -60,8 +60,8 @@ func probe(ctx context.Context, cfg config.Config, out io.Writer) error {
 			say("provider "+p.Issuer, client.Discover(ctx))
 		}
 		for _, r := range f.Routes {
-			if r.Upstream != "" {
-				say("upstream "+r.Upstream, dial(ctx, r.Upstream))
+			for _, address := range r.Addresses() {
+				say("upstream "+address, upstream.Probe(ctx, address, *r.Connection))
 			}
 		}
 	}
@@ -92,20 +92,4 @@ func probeStore(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	return errors.Join(st.Ping(ctx), st.close())
-}
-
-func dial(ctx context.Context, upstream string) error {
-	u, err := url.Parse(upstream)
-	if err != nil {
-		return err
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }

@@ -18,7 +18,8 @@ import (
 // Options make a handler.
 type Options struct {
 	Store     store.Store
-	Providers map[string]func() error // by "frontend provider": nil = reachable when last asked
+	Providers map[string]func() error  // by "frontend provider": nil = reachable when last asked
+	Upstreams func() map[string]string // addresses that are left out, with the reason
 	Feed      *session.Feed
 	Keys      func() error // nil = this process has every key that a replica seals with
 	Sessions  *session.Operator
@@ -47,10 +48,12 @@ type readiness struct {
 	Feed      string            `json:"feed"` // ok | broken | none
 	Keys      string            `json:"keys"`
 	Providers map[string]string `json:"providers"`
+	Upstreams map[string]string `json:"upstreams,omitempty"` // only those that are left out
 }
 
 // ready answers 200 while requests can be served. What taking this process out of rotation would not mend degrades,
-// and stays ready: a provider that is down (live sessions go on), a change feed that is broken (every request asks the
+// and stays ready: a provider that is down (live sessions go on), an upstream's address that is left out (others serve),
+// a change feed that is broken (every request asks the
 // store, slower and no less right), a key that another replica seals with and this one lacks (it may be the other
 // one's mistake, and must not end the service of all).
 func (o Options) ready(w http.ResponseWriter, r *http.Request) {
@@ -61,6 +64,11 @@ func (o Options) ready(w http.ResponseWriter, r *http.Request) {
 		answer.Providers[name] = "ok"
 		if err := check(); err != nil {
 			answer.Providers[name], answer.Status = err.Error(), "degraded"
+		}
+	}
+	if o.Upstreams != nil {
+		if answer.Upstreams = o.Upstreams(); len(answer.Upstreams) > 0 {
+			answer.Status = "degraded"
 		}
 	}
 	if answer.Feed == session.FeedBroken {

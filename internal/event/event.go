@@ -62,6 +62,8 @@ const (
 	KeyMissing      = "key_missing"
 	KeysRewrapped   = "keys_rewrapped"
 	AdminRefused    = "admin_refused" // a request to the operator's API without its token, or from a page of another site
+	UpstreamOut     = "upstream_out"  // an address of an upstream is left out; Reason: failures | health, Detail: which and why
+	UpstreamIn      = "upstream_in"   // and it is used again; Reason: pause_over | health, Detail: which
 	FeedBroken      = "feed_broken"   // the change feed broke: every request asks the store until it stands again
 )
 

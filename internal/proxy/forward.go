@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,39 +16,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
-const (
-	connectTime   = 5 * time.Second
-	tlsTime       = 5 * time.Second
-	firstByteTime = 60 * time.Second
-	idleConns     = 512 // to one upstream: the default of 2 makes most requests open a connection
-	bufferSize    = 32 << 10
-)
-
-// upstream is one address that routes lead to, with its connections.
-type upstream struct {
-	url       *url.URL
-	transport *http.Transport
-}
-
-// upstream returns the upstream of this address; routes to the same address share its connections.
-func (p *Proxy) upstream(address string) (*upstream, error) {
-	if up := p.upstreams[address]; up != nil {
-		return up, nil
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, err
-	}
-	dialer := &net.Dialer{Timeout: connectTime, KeepAlive: 30 * time.Second}
-	up := &upstream{u, &http.Transport{
-		DialContext: paced(dialer.DialContext), TLSHandshakeTimeout: tlsTime, ResponseHeaderTimeout: firstByteTime,
-		MaxIdleConnsPerHost: idleConns, IdleConnTimeout: 90 * time.Second, DisableCompression: true,
-		ExpectContinueTimeout: time.Second, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 256 << 10,
-		WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
-	}}
-	p.upstreams[address] = up
-	return up, nil
-}
+const bufferSize = 32 << 10
 
 // buffers are reused for copying bodies.
 type buffers struct{ pool sync.Pool }
@@ -82,13 +47,13 @@ func sendingOf(ctx context.Context) *sending {
 
 // forwarder makes what forwards a route's requests. ReverseProxy flushes at once where an answer has no length or is
 // an event stream; flushing every answer would cost a write more each.
-func (p *Proxy) forwarder(rt *route, up *upstream) func(http.ResponseWriter, *http.Request, string, gate.Pass) {
+func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWriter, *http.Request, string, gate.Pass) {
 	proxy := &httputil.ReverseProxy{
-		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(rt, up, pr) },
-		Transport:      &renewer{next: up.transport, gate: p.Gate, wanted: rt.token()},
+		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(rt, pr) },
+		Transport:      &renewer{next: up, gate: p.Gate, wanted: rt.token()},
 		BufferPool:     copyBuffers,
 		ModifyResponse: func(res *http.Response) error { return p.answer(rt, res) },
-		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { p.failed(w, r, up, err) },
+		ErrorHandler:   p.failed,
 		ErrorLog:       log.New(discard{}, "", 0),
 	}
 	return func(w http.ResponseWriter, r *http.Request, path string, pass gate.Pass) {
@@ -180,7 +145,7 @@ type discard struct{}
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // failed answers what could not be forwarded.
-func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err error) {
+func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	sendingOf(r.Context()).giveBack()
 	if r.Context().Err() != nil { // the client is gone
 		if info := web.InfoOf(r); info != nil {
@@ -207,10 +172,5 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, up *upstream, err
 	case errors.As(err, &timeout) && timeout.Timeout():
 		problem = web.NewProblem(web.CodeUpstreamTimeout, "Try again in a moment.")
 	}
-	p.refuse(w, r, problem.Because(fmt.Errorf("upstream %s: %w", up.url.Host, err)))
-}
-
-// single joins two paths with one slash.
-func single(base, path string) string {
-	return strings.TrimSuffix(base, "/") + path
+	p.refuse(w, r, problem.Because(err))
 }

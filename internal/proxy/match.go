@@ -20,6 +20,7 @@ type route struct {
 	need    gate.Requirement
 	session bool // answers may be of one user
 	guards  []guarded
+	base    string // what comes before the path at the upstream
 	serve   func(w http.ResponseWriter, r *http.Request, path string, pass gate.Pass)
 }
 

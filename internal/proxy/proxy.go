@@ -11,6 +11,7 @@ import (
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
+	"github.com/cloakroom/cloakroom/internal/upstream"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -34,6 +35,7 @@ type Options struct {
 	// Providers are the origins that a silent login in a frame goes to.
 	Providers []string
 	Cookies   web.Cookies
+	Upstreams *upstream.Set // the pools that the routes share with those of other frontends; its maker closes it
 	Events    event.Sink
 	Page      func(http.ResponseWriter, *http.Request, *web.Problem) // shows a problem to a person
 }
@@ -43,7 +45,6 @@ type Proxy struct {
 	Options
 	host, scheme string
 	routes       []*route
-	upstreams    map[string]*upstream
 	closers      []func()
 }
 
@@ -53,7 +54,7 @@ func New(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme, upstreams: map[string]*upstream{}}
+	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme}
 	for _, r := range o.Routes {
 		rt := &route{Route: r, name: r.Name, need: gate.RequirementOf(r), session: r.Session != "none"}
 		if rt.name == "" {
@@ -86,20 +87,21 @@ func (p *Proxy) prepare(rt *route) error {
 	if rt.ForwardAuth {
 		return nil // another proxy does
 	}
-	up, err := p.upstream(rt.Upstream)
+	addresses := rt.Addresses()
+	first, err := config.ParseUpstream(addresses[0])
 	if err != nil {
 		return err
 	}
-	forward := p.forwarder(rt, up)
-	rt.serve = forward
+	pool, err := p.Upstreams.Pool(addresses, rt.Connection.WithDefaults())
+	if err != nil {
+		return err
+	}
+	rt.base, rt.serve = first.Path, p.forwarder(rt, pool)
 	return nil
 }
 
-// Close lets go of connections and files.
+// Close lets go of files.
 func (p *Proxy) Close() {
-	for _, up := range p.upstreams {
-		up.transport.CloseIdleConnections()
-	}
 	for _, c := range p.closers {
 		c()
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/cloakroom/cloakroom/internal/event"
 	"github.com/cloakroom/cloakroom/internal/gate"
 	"github.com/cloakroom/cloakroom/internal/oidc"
+	"github.com/cloakroom/cloakroom/internal/upstream"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -61,15 +62,15 @@ type setup struct {
 	events []event.Event
 }
 
-func newSetup(t testing.TB, upstream http.HandlerFunc, change func(*config.Route)) *setup {
+func newSetup(t testing.TB, handler http.HandlerFunc, change func(*config.Route)) *setup {
 	t.Helper()
 	s := &setup{}
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.seen = r.Clone(context.Background())
 		s.mu.Unlock()
-		if upstream != nil {
-			upstream(w, r)
+		if handler != nil {
+			handler(w, r)
 		}
 	}))
 	t.Cleanup(up.Close)
@@ -81,8 +82,11 @@ func newSetup(t testing.TB, upstream http.HandlerFunc, change func(*config.Route
 	if err != nil {
 		t.Fatal(err)
 	}
+	pools := upstream.NewSet(nil)
+	t.Cleanup(pools.Close)
 	p, err := New(Options{
-		Routes: []config.Route{rt}, Gate: openGate{gate.Pass{Token: oidc.AccessToken{Value: "at"}}}, Frontend: "https://app.example", Cookies: cookies,
+		Upstreams: pools,
+		Routes:    []config.Route{rt}, Gate: openGate{gate.Pass{Token: oidc.AccessToken{Value: "at"}}}, Frontend: "https://app.example", Cookies: cookies,
 		Events: func(e event.Event) { s.mu.Lock(); s.events = append(s.events, e); s.mu.Unlock() },
 	})
 	if err != nil {
@@ -313,11 +317,10 @@ func TestUpstreamDown(t *testing.T) {
 
 func TestUpstreamSlow(t *testing.T) {
 	release := make(chan struct{})
-	s := newSetup(t, func(http.ResponseWriter, *http.Request) { <-release }, nil)
+	s := newSetup(t, func(http.ResponseWriter, *http.Request) { <-release }, func(r *config.Route) {
+		r.Connection = &config.Connection{ResponseTimeout: new(config.Duration(50 * time.Millisecond))}
+	})
 	defer close(release)
-	for _, up := range s.proxy.upstreams {
-		up.transport.ResponseHeaderTimeout = 50 * time.Millisecond
-	}
 	res := s.raw(t, "GET /api/ HTTP/1.1\r\nHost: x\r\n\r\n")
 	body, _ := io.ReadAll(res.Body)
 	if res.StatusCode != 504 || !strings.Contains(string(body), "upstream_timeout") {

@@ -13,16 +13,16 @@ import (
 )
 
 // rewrite builds the outgoing request: a new one, into which only what may pass is taken over.
-func (p *Proxy) rewrite(rt *route, up *upstream, pr *httputil.ProxyRequest) {
+// Scheme and host are the upstream's address, which is chosen when the request is sent.
+func (p *Proxy) rewrite(rt *route, pr *httputil.ProxyRequest) {
 	s := sendingOf(pr.In.Context())
 	out := pr.Out
 	path := s.path
 	if rt.StripPrefix {
 		path = rt.below(path)
 	}
-	out.URL = &url.URL{Scheme: up.url.Scheme, Host: up.url.Host, RawQuery: s.in.URL.RawQuery, ForceQuery: s.in.URL.ForceQuery}
-	setPath(out.URL, single(up.url.EscapedPath(), path))
-	out.Host = up.url.Host
+	out.URL = &url.URL{RawQuery: s.in.URL.RawQuery, ForceQuery: s.in.URL.ForceQuery}
+	setPath(out.URL, rt.base+path)
 	out.Header = p.header(rt, s)
 	out.Trailer = nil // a trailer could repeat any header that is taken out here; RFC 9110 section 6.5 allows to drop it
 }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package upstream
+
+import "testing"
+
+func fullListener(*testing.T) (string, bool) { return "", false }
