@@ -42,16 +42,27 @@ func newWire(t testing.TB) *wire {
 	}
 	w := &wire{Listener: ln, answer: plainAnswer}
 	var wg sync.WaitGroup
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	var mu sync.Mutex
+	var conns []net.Conn
+	t.Cleanup(func() {
+		ln.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
 	wg.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			stop := time.AfterFunc(10*time.Minute, func() { c.Close() })
-			t.Cleanup(func() { c.Close() })
-			wg.Go(func() { defer stop.Stop(); defer c.Close(); w.serve(c) })
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			wg.Go(func() { defer c.Close(); w.serve(c) })
 		}
 	})
 	return w
@@ -300,7 +311,7 @@ func lenient(target string) []string {
 				seg, _, _ = strings.Cut(seg, ";")
 				seg, _, _ = strings.Cut(seg, "\x00")
 				if seg != "." && seg != ".." {
-					seg = strings.Trim(seg, ". \t\r\n")
+					seg = strings.TrimRight(seg, ". \t\r\n")
 				}
 				segments = append(segments, seg)
 			}
