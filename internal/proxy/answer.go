@@ -50,6 +50,9 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 	if s != nil && s.pass.Live != nil {
 		endWithSession(res, s.pass.Live)
 	}
+	if s != nil && res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ContentLength > smallAnswer) {
+		res.Body = newMoving(res.Body, s.w, p.stall)
+	}
 	setIfAbsent(h, "X-Content-Type-Options", "nosniff")
 	setIfAbsent(h, "Referrer-Policy", "same-origin")
 	return nil

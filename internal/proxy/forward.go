@@ -33,6 +33,7 @@ type sending struct {
 	path string
 	in   *http.Request
 
+	w            http.ResponseWriter
 	header, kept http.Header // what is set for the final answer, and where it goes
 }
 
@@ -78,6 +79,9 @@ func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWri
 			r = &bare
 		}
 		proxy.ServeHTTP(w, r)
+		if r.ProtoMajor == 2 { // the last bytes go out after this, and only when the client's window lets them
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.stall))
+		}
 	}
 }
 

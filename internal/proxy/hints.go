@@ -10,6 +10,7 @@ import (
 // keep takes the headers that are set for the final answer out of w until it is known: ReverseProxy sends what it
 // finds there with every interim answer (103 Early Hints), and then forgets it.
 func (s *sending) keep(w http.ResponseWriter) {
+	s.w = w
 	if h := w.Header(); len(h) > 0 {
 		s.kept, s.header = maps.Clone(h), h
 		clear(h)

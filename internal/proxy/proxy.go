@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/event"
@@ -44,6 +45,7 @@ type Options struct {
 type Proxy struct {
 	Options
 	host, scheme string
+	stall        time.Duration // how long a client may take nothing of an answer
 	routes       []*route
 	closers      []func()
 }
@@ -54,7 +56,7 @@ func New(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme}
+	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme, stall: stallTime}
 	for _, r := range o.Routes {
 		rt := &route{Route: r, name: r.Name, need: gate.RequirementOf(r), session: r.Session != "none"}
 		if rt.name == "" {

@@ -1,0 +1,89 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// deadlines counts the deadlines that are set.
+type deadlines struct {
+	http.ResponseWriter
+	set int
+}
+
+func (d *deadlines) SetWriteDeadline(time.Time) error { d.set++; return nil }
+
+func TestMovingAnswer(t *testing.T) {
+	for name, tc := range map[string]struct {
+		writes []time.Duration
+		close  bool
+		cut    bool
+	}{
+		"quick":                  {[]time.Duration{0, 0}, true, false},
+		"slow, but moving":       {[]time.Duration{time.Minute, time.Minute, 119 * time.Second}, true, false},
+		"stalled":                {[]time.Duration{time.Second, 121 * time.Second}, true, true},
+		"closed, then long idle": {[]time.Duration{0}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+				m := newMoving(io.NopCloser(strings.NewReader(strings.Repeat("x", 100))), w, stallTime)
+				for _, d := range tc.writes {
+					_, _ = m.Read(make([]byte, 10))
+					time.Sleep(d)
+				}
+				_ = m.Close()
+				time.Sleep(time.Hour)
+				if tc.cut != (w.set > 0) {
+					t.Errorf("%d deadlines", w.set)
+				}
+			})
+		})
+	}
+}
+
+// TestSilentStreamIsNotStalled: an upstream that says nothing for an hour is not a client that takes nothing.
+func TestSilentStreamIsNotStalled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		r, in := io.Pipe()
+		m := newMoving(r, w, stallTime)
+		go func() { time.Sleep(time.Hour); _, _ = in.Write([]byte("x")) }()
+		_, _ = m.Read(make([]byte, 10))
+		_ = m.Close()
+		if w.set > 0 {
+			t.Error("the stream was cut")
+		}
+	})
+}
+
+// TestClientThatReadsNothing: its connection and its request at the upstream end.
+func TestClientThatReadsNothing(t *testing.T) {
+	gone := make(chan struct{})
+	s := newSetup(t, func(w http.ResponseWriter, r *http.Request) {
+		defer close(gone)
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}, nil)
+	s.proxy.stall = 100 * time.Millisecond
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.front.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "GET /api/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	select {
+	case <-gone:
+	case <-time.After(time.Minute):
+		t.Error("the upstream still writes")
+	}
+}
