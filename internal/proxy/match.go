@@ -108,7 +108,13 @@ func (rt *route) stricter(other *route) bool {
 
 // sameTarget reports whether two routes lead to the same server, or both to none of ours.
 func sameTarget(a, b config.Route) bool {
-	return strings.TrimSuffix(a.Upstream, "/") == strings.TrimSuffix(b.Upstream, "/") && a.Files == b.Files && a.ForwardAuth == b.ForwardAuth
+	to, others := a.Addresses(), b.Addresses()
+	if len(to) == 0 || len(others) == 0 {
+		return len(to) == len(others) && a.Files == b.Files && a.ForwardAuth == b.ForwardAuth
+	}
+	return slices.ContainsFunc(to, func(address string) bool {
+		return slices.ContainsFunc(others, func(other string) bool { return strings.TrimSuffix(address, "/") == strings.TrimSuffix(other, "/") })
+	})
 }
 
 // disguised reports whether the path is another spelling of one that a stricter route guards.

@@ -27,6 +27,7 @@ func TestMatch(t *testing.T) {
 		config.Route{Path: "/get/", Upstream: up, Session: "none", Methods: []string{"GET"}},
 		config.Route{Path: "/büro x/", Upstream: up},
 		config.Route{Path: "/elsewhere/", Upstream: other},
+		config.Route{Path: "/several/", Upstreams: []string{other, up + "/"}},
 		config.Route{Path: "/files/", Files: "x", Session: "none"},
 		config.Route{Path: "/", Upstream: up, Session: "none"},
 	)
@@ -35,7 +36,7 @@ func TestMatch(t *testing.T) {
 		"/elsewhere/x": "/elsewhere/", "/ELSEWHERE/x": "/", "/elsewhere": "/", "/files/x": "/files/", "/FILES/x": "/", "/ab": "/", "/ones": "/", "/one/x": "/", "/x/a/": "/", "/a!/": "/",
 		// other spellings of what is guarded
 		"/a": "", "/A": "", "/A/x": "", "/a;x/y": "", "/a%3Bx/y": "", "/a./x": "", "/a%20/x": "", "/a%20%20./x": "", "/A/open/x": "", "/ONE": "", "/one/": "", "/one;x": "", "/One;/": "",
-		"/GET/x": "", "/get": "", "/B%C3%9Cro%20x/": "", "/b%C3%BCro%20x": "", "/b%C3%BCro%20x%20/y": "",
+		"/Several/x": "", "/GET/x": "", "/get": "", "/B%C3%9Cro%20x/": "", "/b%C3%BCro%20x": "", "/b%C3%BCro%20x%20/y": "",
 	} {
 		got := ""
 		if rt := p.match(path); rt != nil {
