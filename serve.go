@@ -114,6 +114,7 @@ func (f *frontend) auth(w http.ResponseWriter, r *http.Request, path string) {
 		problem.Write(w, r)
 		return
 	}
+	web.Hurry(w, r, web.BodyTime)
 	serve(w, r)
 }
 

@@ -74,7 +74,9 @@ func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWri
 			bare := *r
 			bare.Header = http.Header{}
 			if r.ContentLength != 0 {
-				bare.Body = &clientBody{r.Body}
+				body := newClientBody(w, r, p.stall)
+				defer body.end()
+				bare.Body = body
 			}
 			r = &bare
 		}
@@ -83,22 +85,6 @@ func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWri
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.stall))
 		}
 	}
-}
-
-// clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream.
-type clientBody struct{ io.ReadCloser }
-
-// bodyError is such a fault.
-type bodyError struct{ error }
-
-func (e *bodyError) Unwrap() error { return e.error }
-
-func (b *clientBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		err = &bodyError{err}
-	}
-	return n, err
 }
 
 const (

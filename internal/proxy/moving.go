@@ -15,41 +15,98 @@ const (
 	smallAnswer = 64 << 10
 )
 
+// stalled calls cut when something has taken too long, but never after it has ended: then the handler is over, and its
+// ResponseWriter is nobody's.
+type stalled struct {
+	stall time.Duration
+	timer *time.Timer
+
+	mu    sync.Mutex
+	ended bool
+}
+
+func newStalled(stall time.Duration, cut func()) *stalled {
+	s := &stalled{stall: stall}
+	s.timer = time.AfterFunc(stall, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.ended {
+			cut()
+		}
+	})
+	s.timer.Stop()
+	return s
+}
+
+func (s *stalled) begin() { s.timer.Reset(s.stall) }
+func (s *stalled) pause() { s.timer.Stop() }
+func (s *stalled) end() {
+	s.timer.Stop()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+}
+
 // moving is the body of an answer that is copied to a client: from the end of one read to the beginning of the next it
 // is being written. A write that takes too long is ended, and with it the request at the upstream.
 type moving struct {
 	io.ReadCloser
-	stall time.Duration
-	timer *time.Timer
-
-	mu     sync.Mutex
-	closed bool
+	client *stalled
 }
 
+var past = time.Unix(1, 0)
+
 func newMoving(body io.ReadCloser, w http.ResponseWriter, stall time.Duration) *moving {
-	m := &moving{ReadCloser: body, stall: stall}
-	m.timer = time.AfterFunc(stall, func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if !m.closed { // afterwards the handler is over, and w is nobody's
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
-		}
-	})
-	m.timer.Stop()
-	return m
+	return &moving{body, newStalled(stall, func() { _ = http.NewResponseController(w).SetWriteDeadline(past) })}
 }
 
 func (m *moving) Read(p []byte) (int, error) {
-	m.timer.Stop()
+	m.client.pause()
 	n, err := m.ReadCloser.Read(p)
-	m.timer.Reset(m.stall)
+	m.client.begin()
 	return n, err
 }
 
 func (m *moving) Close() error {
-	m.timer.Stop()
-	m.mu.Lock()
-	m.closed = true
-	m.mu.Unlock()
+	m.client.end()
 	return m.ReadCloser.Close()
+}
+
+// clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream. One of known
+// length is a message, not a stream: a client that sends nothing of it for too long is cut off.
+type clientBody struct {
+	io.ReadCloser
+	client *stalled // nil for a stream
+}
+
+func newClientBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *clientBody {
+	b := &clientBody{ReadCloser: r.Body}
+	if r.ContentLength > 0 {
+		b.client = newStalled(stall, func() { _ = http.NewResponseController(w).SetReadDeadline(past) })
+	}
+	return b
+}
+
+// bodyError is a fault of the client's body.
+type bodyError struct{ error }
+
+func (e *bodyError) Unwrap() error { return e.error }
+
+func (b *clientBody) Read(p []byte) (int, error) {
+	if b.client != nil {
+		b.client.begin()
+		defer b.client.pause()
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = &bodyError{err}
+	}
+	return n, err
+}
+
+// end says that the handler is over.
+func (b *clientBody) end() {
+	if b.client != nil {
+		b.client.end()
+	}
 }

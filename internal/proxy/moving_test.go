@@ -87,3 +87,28 @@ func TestClientThatReadsNothing(t *testing.T) {
 		t.Error("the upstream still writes")
 	}
 }
+
+// TestClientThatSendsNothing: of a body whose length it has said. Its connection and the upstream's request end.
+func TestClientThatSendsNothing(t *testing.T) {
+	gone := make(chan struct{})
+	s := newSetup(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(gone)
+	}, nil)
+	s.proxy.stall = 100 * time.Millisecond
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.front.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_, _ = io.WriteString(conn, "POST /api/ HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Error(err) // it is closed, with an answer or without
+	}
+	select {
+	case <-gone:
+	case <-time.After(time.Minute):
+		t.Error("the upstream still waits")
+	}
+}
