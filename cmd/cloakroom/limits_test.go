@@ -1,0 +1,75 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// one is a listener with one connection.
+type one struct {
+	conns chan net.Conn
+	over  chan struct{}
+}
+
+func (l one) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.over:
+		return nil, net.ErrClosed
+	}
+}
+func (l one) Close() error   { return nil }
+func (l one) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSlowClients: how long a connection lives that sends its header byte by byte, nothing at all, or nothing more.
+func TestSlowClients(t *testing.T) {
+	const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, tc := range map[string]struct {
+		send  string
+		every time.Duration // after each byte
+		life  time.Duration
+	}{
+		"nothing":      {"", 0, 10 * time.Second},
+		"half":         {"GET / HT", 0, 10 * time.Second},
+		"slowloris":    {"GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X-A: b\r\n", 1000), time.Second, 10 * time.Second},
+		"a whole one":  {whole, 0, 2 * time.Minute},
+		"then half":    {whole + "GET /", 0, 10 * time.Second},
+		"a slow whole": {whole, 300 * time.Millisecond, 2*time.Minute + time.Duration(len(whole))*300*time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ln := one{make(chan net.Conn, 1), make(chan struct{})}
+				server := newServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), slog.New(slog.DiscardHandler))
+				go func() { _ = server.Serve(ln) }()
+				client, end := net.Pipe()
+				began := time.Now()
+				ln.conns <- end
+				var writer sync.WaitGroup
+				writer.Go(func() {
+					for i := range len(tc.send) {
+						if _, err := io.WriteString(client, tc.send[i:i+1]); err != nil {
+							return
+						}
+						time.Sleep(tc.every)
+					}
+				})
+				_, _ = io.Copy(io.Discard, client)
+				if life := time.Since(began); life < tc.life-2*time.Second || life > tc.life+2*time.Second {
+					t.Errorf("it lived %v, want about %v", life, tc.life)
+				}
+				client.Close()
+				close(ln.over)
+				_ = server.Close()
+				writer.Wait()
+			})
+		})
+	}
+}
