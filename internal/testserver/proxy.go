@@ -7,7 +7,7 @@ import (
 )
 
 // Proxy starts a reverse proxy (nginx, caddy, haproxy) and waits until it listens at addr. Its working directory is
-// dir; args come after its name.
+// dir; args come after its name. It ends in an orderly way, so that its workers do, too.
 func Proxy(t testing.TB, name, dir, addr string, args ...string) *Server {
 	t.Helper()
 	program := need(t, name, "/usr/sbin/"+name, "/usr/local/sbin/"+name)
