@@ -403,7 +403,11 @@ func TestStoreDown(t *testing.T) {
 func TestReady(t *testing.T) {
 	down := errors.New("it is down")
 	var provider error
-	d := newDesk(t, func(o *Options) { o.Providers["a.example main"] = func() error { return provider } })
+	var out map[string]string
+	d := newDesk(t, func(o *Options) {
+		o.Providers["a.example main"] = func() error { return provider }
+		o.Upstreams = func() map[string]string { return out }
+	})
 	is := func(name string, status int, word string) {
 		t.Helper()
 		for _, headers := range [][]string{{"Authorization", ""}, {"Host", "10.1.2.3:9080"}, {"Host", "probe.example"}} {
@@ -418,6 +422,12 @@ func TestReady(t *testing.T) {
 	provider, d.lacking = nil, down
 	is("a key lacking", 200, "degraded")
 	d.lacking = nil
+	out = map[string]string{"http://10.0.0.1:3000": "failures: refused"}
+	is("an address of an upstream left out", 200, "degraded")
+	if _, _, body := d.ask("GET", "/readyz"); fmt.Sprint(body["upstreams"]) != "map[http://10.0.0.1:3000:failures: refused]" {
+		t.Errorf("%v", body)
+	}
+	out = nil
 	d.st.set(down)
 	is("the store down", 503, "unavailable")
 	d.st.set(nil)

@@ -82,12 +82,13 @@ func newSetup(t testing.TB, handler http.HandlerFunc, change func(*config.Route)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pools := upstream.NewSet(nil)
+	sink := func(e event.Event) { s.mu.Lock(); s.events = append(s.events, e); s.mu.Unlock() }
+	pools := upstream.NewSet(sink)
 	t.Cleanup(pools.Close)
 	p, err := New(Options{
 		Upstreams: pools,
 		Routes:    []config.Route{rt}, Gate: openGate{gate.Pass{Token: oidc.AccessToken{Value: "at"}}}, Frontend: "https://app.example", Cookies: cookies,
-		Events: func(e event.Event) { s.mu.Lock(); s.events = append(s.events, e); s.mu.Unlock() },
+		Events: sink,
 	})
 	if err != nil {
 		t.Fatal(err)
