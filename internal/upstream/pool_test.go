@@ -177,6 +177,39 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed++; return nil }
 
+// lazy answers before it reads the body, and reads and closes it later.
+type lazy struct{ read chan io.ReadCloser }
+
+func (l lazy) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.read <- r.Body
+	return answer(200)
+}
+func (lazy) CloseIdleConnections() {}
+
+// The body outlives a failed attempt also where the answer to the second one comes before the body was read.
+func TestBodyAfterTheAnswer(t *testing.T) {
+	refuses := stub(func(*http.Request) (*http.Response, error) { return nil, errRefused })
+	p := stubs(&log{}, refuses, refuses)
+	l := lazy{make(chan io.ReadCloser, 1)}
+	p.members[1].main = l
+	p.members[1].running.Store(1) // so that the one that refuses is asked first
+	in := &closing{Reader: strings.NewReader("body")}
+	r := request(t, "POST", "/", nil)
+	r.Body = in
+	res, err := p.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	body := <-l.read
+	if got, err := io.ReadAll(body); string(got) != "body" || err != nil || in.closed != 0 {
+		t.Errorf("%q, %v, closed %d times", got, err, in.closed)
+	}
+	if _ = body.Close(); in.closed != 1 {
+		t.Errorf("closed %d times", in.closed)
+	}
+}
+
 func TestRepeatedOnceOnly(t *testing.T) {
 	tried := 0
 	fails := func(*http.Request) (*http.Response, error) { tried++; return nil, errRefused }

@@ -43,6 +43,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	if other == nil {
 		return nil, err
 	}
+	body.reopen()
 	again, to := *r, *r.URL // the first transport may still be reading them
 	again.URL = &to
 	return p.try(other, &again, body)
@@ -187,6 +188,16 @@ func (h *held) Close() error {
 	h.mu.Lock()
 	h.wanted = true
 	return h.settle()
+}
+
+// reopen forgets that the transport of an attempt has closed the body: the next one may read it after its answer came.
+func (h *held) reopen() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.wanted = false
 }
 
 // release ends the attempts.
