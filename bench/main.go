@@ -297,8 +297,12 @@ func login(address string) (string, error) {
 		return "", err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK || len(res.Cookies()) != 1 {
+	var cookies []string // the ticket, and that of a known browser
+	for _, c := range res.Cookies() {
+		cookies = append(cookies, c.Name+"="+c.Value)
+	}
+	if res.StatusCode != http.StatusOK || len(cookies) == 0 {
 		return "", fmt.Errorf("login: %s", res.Status)
 	}
-	return res.Cookies()[0].Name + "=" + res.Cookies()[0].Value, nil
+	return strings.Join(cookies, "; "), nil
 }

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +41,27 @@ func serveRole(role string) error {
 		return err
 	}
 	fmt.Println(ln.Addr())
+	if file := os.Getenv("PROFILE"); file != "" {
+		go profile(file + "." + role)
+	}
 	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(ln)
+}
+
+// profile writes a CPU profile of ten seconds, and then what was allocated meanwhile.
+func profile(file string) {
+	out, err := os.Create(file)
+	if err == nil {
+		err = pprof.StartCPUProfile(out)
+	}
+	time.Sleep(10 * time.Second)
+	pprof.StopCPUProfile()
+	allocs, err2 := os.Create(file + ".allocs")
+	if err = errors.Join(err, err2, out.Close()); err == nil {
+		err = errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+	}
 }
 
 // upstream answers 1 KB of JSON to whoever has a bearer token.
@@ -96,5 +119,5 @@ func product(self, address string) (http.Handler, error) {
 			Providers: []config.Provider{{Issuer: "http://" + ln.Addr().String(), ClientID: "app", ClientSecret: config.NewSecret("s"), PasswordLogin: true}},
 			Routes:    []config.Route{{Path: "/api/", Upstream: "http://" + address}},
 		}},
-	}, cloakroom.Options{})
+	}, cloakroom.Options{Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), RequestLog: os.Stderr})
 }

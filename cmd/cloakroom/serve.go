@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cloakroom/cloakroom"
@@ -28,8 +29,10 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := newLog(cfg.Log, cmd.ErrOrStderr())
-			return serve(cmd.Context(), withAdmin(cfg.WithDefaults(), file, log), log)
+			out := &lines{w: cmd.ErrOrStderr()}
+			log := newLog(cfg.Log, out)
+			tuneCollector(cmd.Context(), log)
+			return serve(cmd.Context(), withAdmin(cfg.WithDefaults(), file, log), log, requestLog(cfg.Log, out))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "./cloakroom.yaml", "the configuration file")
@@ -66,8 +69,28 @@ func newLog(cfg config.Log, out io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(out, nil))
 }
 
+// requestLog is where the lines of requests go: JSON has a way of its own, which is cheaper. nil = with the others.
+func requestLog(cfg config.Log, out io.Writer) io.Writer {
+	if cfg.Format == "text" {
+		return nil
+	}
+	return out
+}
+
+// lines is a log that several write to, each of them whole lines.
+type lines struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
 // serve runs the server until ctx ends, then drains.
-func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger, requests io.Writer) error {
 	keys, err := keysOf(cfg)
 	if err != nil {
 		return err
@@ -77,7 +100,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	handler, err := cloakroom.New(cfg, cloakroom.Options{Store: st.Store, Log: log})
+	handler, err := cloakroom.New(cfg, cloakroom.Options{Store: st.Store, Log: log, RequestLog: requests})
 	if err != nil {
 		return errors.Join(err, st.close())
 	}

@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -13,18 +14,21 @@ import (
 // dropped.
 type Logger struct {
 	log      *slog.Logger
-	requests string // all | errors | none
+	lines    io.Writer // where request events go, as lines of JSON; nil = log
+	requests string    // all | errors | none
 	queue    chan *Request
+	buf      []byte // of the one writer
 	dropped  atomic.Int64
 	quit     chan struct{}
 	done     chan struct{}
 	once     sync.Once
 }
 
-// NewLogger makes a logger. requests says which request events are written: all, errors (status 500 and above,
+// NewLogger makes a logger. With lines, request events are written there as lines of JSON, many at a time, and not to
+// log. requests says which request events are written: all, errors (status 500 and above,
 // and problems), or none.
-func NewLogger(log *slog.Logger, requests string) *Logger {
-	l := &Logger{log: log, requests: requests, queue: make(chan *Request, 4096)}
+func NewLogger(log *slog.Logger, lines io.Writer, requests string) *Logger {
+	l := &Logger{log: log, lines: lines, requests: requests, queue: make(chan *Request, 4096)}
 	l.quit, l.done = make(chan struct{}), make(chan struct{})
 	go l.write()
 	return l
@@ -43,8 +47,13 @@ func (l *Logger) Sink(e Event) {
 			l.dropped.Add(1)
 		}
 	case *Audit:
-		l.audit(e)
+		if l.log != nil {
+			l.audit(e)
+		}
 	case *Call:
+		if l.log == nil {
+			return
+		}
 		level := slog.LevelInfo
 		if e.Outcome != "ok" {
 			level = slog.LevelWarn
@@ -66,24 +75,49 @@ func (l *Logger) write() {
 	for {
 		select {
 		case e := <-l.queue:
-			l.request(e)
+			l.together(e)
 		case <-l.quit:
-			for {
-				select {
-				case e := <-l.queue:
-					l.request(e)
-				default:
-					return
-				}
+			select {
+			case e := <-l.queue:
+				l.together(e)
+			default:
+				l.tellDropped()
+				return
 			}
 		}
 	}
 }
 
-func (l *Logger) request(e *Request) {
-	if n := l.dropped.Swap(0); n > 0 {
+func (l *Logger) tellDropped() {
+	if n := l.dropped.Swap(0); n > 0 && l.log != nil {
 		l.log.Warn("request events were dropped", "count", n)
 	}
+}
+
+// maxWrite is the size of a write from which on no more lines wait for it.
+const maxWrite = 32 << 10
+
+// together writes an event, with those that wait in the queue.
+func (l *Logger) together(e *Request) {
+	l.tellDropped()
+	if l.lines == nil {
+		l.request(e)
+		return
+	}
+	l.buf = appendLine(l.buf[:0], e)
+	for len(l.buf) < maxWrite {
+		select {
+		case e = <-l.queue:
+			l.buf = appendLine(l.buf, e)
+			continue
+		default:
+		}
+		break
+	}
+	_, _ = l.lines.Write(l.buf) // where would one say that the log cannot be written
+}
+
+func (l *Logger) request(e *Request) {
 	level := slog.LevelInfo
 	if e.Status >= 500 {
 		level = slog.LevelError
