@@ -142,7 +142,7 @@ func (h *Handler) report(r *http.Request, f *frontend, rec *recorder, took time.
 	info := web.InfoOf(r)
 	e := &event.Request{
 		Time: time.Now(), ID: info.ID, Method: r.Method, Path: r.URL.Path, Route: info.Route, Status: rec.status,
-		Code: info.Code, Duration: took, Bytes: rec.bytes, Session: info.Session, Client: info.Client.String(),
+		Code: info.Code, Duration: took, Bytes: rec.bytes, Session: info.Session, Client: info.ClientText(),
 	}
 	if f != nil {
 		e.Frontend = f.url

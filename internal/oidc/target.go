@@ -21,6 +21,7 @@ type Target struct {
 type AccessToken struct {
 	Target     Target
 	Value      string
+	Header     string    // "Bearer " and the value, which is a part of it; "" = not made yet
 	Scope      string    // what it is good for, where the provider says so or was asked
 	Obtained   time.Time // our clock, when the answer came
 	Expires    time.Time // zero = unknown
@@ -33,6 +34,14 @@ func (t AccessToken) Format(f fmt.State, _ rune) { fmt.Fprint(f, "[access token]
 
 // MarshalText keeps encoders, and loggers that use them, from showing the fields.
 func (AccessToken) MarshalText() ([]byte, error) { return []byte("[access token]"), nil }
+
+// Ready makes the header once for all requests that will carry it. The value becomes a part of it.
+func (t AccessToken) Ready() AccessToken {
+	const scheme = "Bearer "
+	t.Header = scheme + t.Value
+	t.Value = t.Header[len(scheme):]
+	return t
+}
 
 // Own is the access token that the set is about, without the others.
 func (t *TokenSet) Own() AccessToken {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,23 +12,23 @@ import (
 )
 
 // ours are the headers of an answer that no upstream may set: they would speak for the whole origin.
-var ours = []string{
+var ours = setOf(
 	"Clear-Site-Data", "Secure-Session-Registration", "Secure-Session-Challenge", "Sec-Session-Registration",
 	"Sec-Session-Challenge", "Strict-Transport-Security", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
 	"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Expose-Headers", "Access-Control-Max-Age",
 	"Access-Control-Allow-Private-Network", "Public-Key-Pins", "Public-Key-Pins-Report-Only", "Expect-Ct", "Alt-Svc", "Nel", "Report-To",
 	"Set-Cookie2", "Server",
-}
+)
 
 // notInTrailers are what a trailer of an answer may not say beside that: it comes too late to be checked or to be kept
 // in step with the header (RFC 9110 section 6.5.1).
-var notInTrailers = []string{
+var notInTrailers = setOf(
 	"Set-Cookie", "Cache-Control", "Surrogate-Control", "Cdn-Cache-Control", "Expires", "Pragma", "Vary", "Age", "Date", "Warning",
 	"Location", "Refresh", "Retry-After", "Www-Authenticate", "Proxy-Authenticate", "Content-Encoding", "Content-Length", "Content-Range",
 	"Content-Type", "Content-Location", "Content-Disposition", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection",
 	"Trailer", "Upgrade", "Te", "Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
 	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy",
-}
+)
 
 // answer takes out of an upstream's answer what it may not say, and puts in what it forgot.
 func (p *Proxy) answer(rt *route, res *http.Response) error {
@@ -41,7 +42,7 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 	p.dropCookies(h, res.Request)
 	if rt.session {
 		private(h, rt.SharedCache)
-		setIfAbsent(h, "Cross-Origin-Resource-Policy", "same-origin")
+		setIfAbsent(h, "Cross-Origin-Resource-Policy", sameOrigin)
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ProtoMajor != 1) {
 		without(res.Trailer, ours, notInTrailers)
@@ -53,19 +54,54 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 	if s != nil && res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ContentLength > smallAnswer) {
 		res.Body = newMoving(res.Body, s.w, p.stall)
 	}
-	setIfAbsent(h, "X-Content-Type-Options", "nosniff")
-	setIfAbsent(h, "Referrer-Policy", "same-origin")
+	setIfAbsent(h, "X-Content-Type-Options", nosniff)
+	setIfAbsent(h, "Referrer-Policy", sameOrigin)
+	if s != nil && res.StatusCode != http.StatusSwitchingProtocols {
+		move(s.w.Header(), h)
+	}
 	return nil
 }
 
+// move puts an answer's headers where they are sent from. ReverseProxy would copy each value; it only looks at the
+// Content-Type afterwards, for event streams.
+func move(to, from http.Header) {
+	for name, values := range from {
+		if name == "Content-Type" {
+			continue
+		}
+		if there := to[name]; there != nil {
+			values = append(slices.Clip(there), values...)
+		}
+		to[name] = values
+		delete(from, name)
+	}
+}
+
 // without takes names out of a header.
-func without(h http.Header, lists ...[]string) {
-	for _, names := range lists {
-		for _, name := range names {
-			delete(h, name)
+func without(h http.Header, sets ...map[string]bool) {
+	for name := range h {
+		for _, set := range sets {
+			if set[name] {
+				delete(h, name)
+			}
 		}
 	}
 }
+
+func setOf(names ...string) map[string]bool {
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+// Values of headers that most answers get. Nobody changes them.
+var (
+	nosniff    = []string{"nosniff"}
+	sameOrigin = []string{"same-origin"}
+	noStore    = []string{"private, no-store"}
+)
 
 // trailed is a body after which trailers may come: those obey the rules of the header.
 type trailed struct {
@@ -79,9 +115,9 @@ func (t *trailed) Close() error {
 	return err
 }
 
-func setIfAbsent(h http.Header, name, value string) {
+func setIfAbsent(h http.Header, name string, value []string) {
 	if _, ok := h[name]; !ok {
-		h[name] = []string{value}
+		h[name] = value
 	}
 }
 
@@ -89,7 +125,7 @@ func setIfAbsent(h http.Header, name, value string) {
 func private(h http.Header, shared bool) {
 	given, ok := h["Cache-Control"]
 	if !ok {
-		h["Cache-Control"] = []string{"private, no-store"}
+		h["Cache-Control"] = noStore
 		return
 	}
 	if shared {

@@ -33,6 +33,9 @@ type sending struct {
 	path string
 	in   *http.Request
 
+	values [4]string // of headers that are this request's own
+	used   int
+
 	w            http.ResponseWriter
 	header, kept http.Header // what is set for the final answer, and where it goes
 }

@@ -40,7 +40,7 @@ func watchHints(r *http.Request) {
 }
 
 // hintless are what no interim answer may say beside ours: it comes before it is known who may set what.
-var hintless = []string{
+var hintless = setOf(
 	"Set-Cookie", "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Transfer-Encoding", "Upgrade", "Trailer", "Te",
 	"Content-Length",
-}
+)

@@ -45,9 +45,13 @@ type Options struct {
 type Proxy struct {
 	Options
 	host, scheme string
-	stall        time.Duration // how long a client may take nothing of an answer
-	routes       []*route
-	closers      []func()
+
+	xProto, xHost []string // X-Forwarded-Proto and -Host of every request
+	forwarded     string   // what follows the client in Forwarded (RFC 7239)
+
+	stall   time.Duration // how long a client may take nothing of an answer
+	routes  []*route
+	closers []func()
 }
 
 // New makes a proxy. A route to files whose directory or index is missing is an error.
@@ -56,7 +60,10 @@ func New(o Options) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &Proxy{Options: o, host: u.Host, scheme: u.Scheme, stall: stallTime}
+	p := &Proxy{
+		Options: o, host: u.Host, scheme: u.Scheme, stall: stallTime,
+		xProto: []string{u.Scheme}, xHost: []string{u.Host}, forwarded: `;host="` + u.Host + `";proto=` + u.Scheme,
+	}
 	for _, r := range o.Routes {
 		rt := &route{Route: r, name: r.Name, need: gate.RequirementOf(r), session: r.Session != "none"}
 		if rt.name == "" {

@@ -522,3 +522,13 @@ func TestFiles(t *testing.T) {
 		t.Error("a directory without index.html was taken")
 	}
 }
+
+// TestHarmless: what is looked up is what would be decided.
+func TestHarmless(t *testing.T) {
+	s := newSetup(t, nil, nil)
+	for name := range harmless {
+		if !s.proxy.passes(s.proxy.routes[0], name) || http.CanonicalHeaderKey(name) != name {
+			t.Errorf("%s does not pass", name)
+		}
+	}
+}

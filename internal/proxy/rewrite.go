@@ -60,7 +60,7 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 	out := make(http.Header, len(in)+6)
 	named := connectionNames(in)
 	for name, values := range in {
-		if !p.passes(rt, name) || named != nil && named[name] {
+		if !harmless[name] && !p.passes(rt, name) || named != nil && named[name] {
 			continue
 		}
 		out[name] = values
@@ -68,11 +68,11 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 	if cookies, ok := in["Cookie"]; ok {
 		delete(out, "Cookie")
 		if rest := p.foreignCookies(cookies); rest != "" {
-			out["Cookie"] = []string{rest}
+			s.set(out, "Cookie", rest)
 		}
 	}
 	if _, ok := out["User-Agent"]; !ok {
-		out["User-Agent"] = []string{""} // net/http would put its own there
+		out["User-Agent"] = noAgent
 	}
 	if upgrade := in.Get("Upgrade"); upgrade != "" && strings.EqualFold(upgrade, "websocket") && hasToken(in["Connection"], "upgrade") {
 		out["Connection"], out["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
@@ -82,14 +82,44 @@ func (p *Proxy) header(rt *route, s *sending) http.Header {
 	}
 	p.origin(out, s)
 	if rt.token() && s.pass.Token.Value != "" {
-		setToken(out, s.pass)
+		s.set(out, "Authorization", bearer(s.pass))
 	}
 	return out
 }
 
+// harmless are headers of most requests, which passes lets go on at every route (TestHarmless): to look them up is
+// cheaper. Cookies are not among them.
+var harmless = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Accept-Language": true, "Cache-Control": true, "Content-Type": true, "Origin": true,
+	"Pragma": true, "Referer": true, "User-Agent": true, "If-None-Match": true, "If-Modified-Since": true, "Range": true, "Dnt": true,
+	"Sec-Fetch-Site": true, "Sec-Fetch-Mode": true, "Sec-Fetch-Dest": true, "Sec-Fetch-User": true, "Sec-Ch-Ua": true,
+	"Sec-Ch-Ua-Mobile": true, "Sec-Ch-Ua-Platform": true, "Priority": true, "Traceparent": true, "Tracestate": true,
+}
+
+// noAgent keeps net/http from naming itself.
+var noAgent = []string{""}
+
+// set puts a value of this request's own into a header. The slices share one array, which is a part of s.
+func (s *sending) set(h http.Header, name, value string) {
+	if s.used == len(s.values) {
+		h[name] = []string{value}
+		return
+	}
+	s.values[s.used] = value
+	h[name] = s.values[s.used : s.used+1 : s.used+1]
+	s.used++
+}
+
 // setToken puts the access token in.
 func setToken(h http.Header, pass gate.Pass) {
-	h["Authorization"] = []string{"Bearer " + pass.Token.Value}
+	h["Authorization"] = []string{bearer(pass)}
+}
+
+func bearer(pass gate.Pass) string {
+	if pass.Token.Header != "" {
+		return pass.Token.Header
+	}
+	return "Bearer " + pass.Token.Value
 }
 
 // origin says where the request came from, in our words only.
@@ -98,15 +128,14 @@ func (p *Proxy) origin(out http.Header, s *sending) {
 	if info == nil {
 		return
 	}
-	client := info.Client.String()
-	out["X-Forwarded-For"] = []string{client}
-	out["X-Forwarded-Proto"] = []string{p.scheme}
-	out["X-Forwarded-Host"] = []string{p.host}
-	node := client
+	client := info.ClientText()
+	s.set(out, "X-Forwarded-For", client)
+	out["X-Forwarded-Proto"], out["X-Forwarded-Host"] = p.xProto, p.xHost
+	before, after := "for=", p.forwarded
 	if info.Client.Is6() {
-		node = `"[` + client + `]"`
+		before, after = `for="[`, `]"`+after
 	}
-	out["Forwarded"] = []string{"for=" + node + ";host=\"" + p.host + "\";proto=" + p.scheme}
+	s.set(out, "Forwarded", before+client+after)
 }
 
 // liars are headers that tell an upstream who asks, from where, or what for. Only we say that. They are compared

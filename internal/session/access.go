@@ -40,11 +40,15 @@ func (m *Manager) Access(ctx context.Context, l *Live, need Need) (oidc.AccessTo
 		return oidc.AccessToken{}, ErrEnded
 	case need.Kind == Exchange:
 		return m.exchanged(ctx, l, need.Target, 0)
-	case need.Target == (oidc.Target{}):
-		tokens, err := m.Fresh(ctx, l)
-		return tokens.Own(), err
 	}
 	v := l.view.Load()
+	if need.Target == (oidc.Target{}) {
+		if v.freshTil.IsZero() || m.now().Before(v.freshTil) {
+			return v.own, nil
+		}
+		tokens, err := m.freshen(ctx, l, false)
+		return tokens.Own(), err
+	}
 	for i := range v.further {
 		if f := &v.further[i]; f.token.Target == need.Target && f.freshAt(m.now()) {
 			return f.token, nil

@@ -40,9 +40,10 @@ type Live struct {
 type view struct {
 	session  *Session
 	tokens   oidc.TokenSet
-	further  []furtherToken // for other targets
-	freshTil time.Time      // nothing to do before; zero = no end known
-	end      time.Time      // the earliest known end other than idleness
+	own      oidc.AccessToken // of the set
+	further  []furtherToken   // for other targets
+	freshTil time.Time        // nothing to do before; zero = no end known
+	end      time.Time        // the earliest known end other than idleness
 	endWhy   string
 	idle     time.Duration
 	slack    time.Duration // 1/20 of the idle timeout: how coarse activity is written
@@ -56,7 +57,7 @@ type furtherToken struct {
 }
 
 func further(t oidc.AccessToken, w when) furtherToken {
-	f := furtherToken{token: t}
+	f := furtherToken{token: t.Ready()}
 	if !t.Expires.IsZero() {
 		f.freshTil = t.Expires.Add(-leadOf(t.Expires.Sub(t.Obtained), w.jitter))
 	}
@@ -133,7 +134,8 @@ func (l *Live) show(degraded bool) {
 	if o.session.Remember {
 		idle = m.RememberIdle
 	}
-	v := &view{session: o.session, tokens: o.tokens, idle: idle, slack: idle / 20, degraded: degraded}
+	v := &view{session: o.session, tokens: o.tokens, own: o.tokens.Own().Ready(), idle: idle, slack: idle / 20, degraded: degraded}
+	v.tokens.Access = v.own.Value // one copy less in memory
 	v.end, v.endWhy = m.endOf(o)
 	if !l.state.expires.IsZero() {
 		v.freshTil = l.state.expires.Add(-l.state.lead)
