@@ -56,24 +56,16 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 	}
 	setIfAbsent(h, "X-Content-Type-Options", nosniff)
 	setIfAbsent(h, "Referrer-Policy", sameOrigin)
-	if s != nil && res.StatusCode != http.StatusSwitchingProtocols {
-		move(s.w.Header(), h)
-	}
 	return nil
 }
 
-// move puts an answer's headers where they are sent from. ReverseProxy would copy each value; it only looks at the
-// Content-Type afterwards, for event streams.
+// move puts an answer's headers where they are sent from.
 func move(to, from http.Header) {
 	for name, values := range from {
-		if name == "Content-Type" {
-			continue
-		}
 		if there := to[name]; there != nil {
 			values = append(slices.Clip(there), values...)
 		}
 		to[name] = values
-		delete(from, name)
 	}
 }
 

@@ -6,8 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,11 +38,12 @@ type sending struct {
 	path string
 	in   *http.Request
 
+	w http.ResponseWriter
+
 	values [4]string // of headers that are this request's own
 	used   int
-
-	w            http.ResponseWriter
-	header, kept http.Header // what is set for the final answer, and where it goes
+	url    url.URL // of the outgoing request
+	hints
 }
 
 // sendingOf returns what was handed on with a request of ours.
@@ -49,44 +55,149 @@ func sendingOf(ctx context.Context) *sending {
 	return nil
 }
 
-// forwarder makes what forwards a route's requests. ReverseProxy flushes at once where an answer has no length or is
-// an event stream; flushing every answer would cost a write more each.
+// forwarder makes what forwards a route's requests.
 func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWriter, *http.Request, string, gate.Pass) {
-	proxy := &httputil.ReverseProxy{
-		Rewrite:        func(pr *httputil.ProxyRequest) { p.rewrite(rt, pr) },
-		Transport:      &renewer{next: up, gate: p.Gate, wanted: rt.token()},
-		BufferPool:     copyBuffers,
-		ModifyResponse: func(res *http.Response) error { return p.answer(rt, res) },
-		ErrorHandler:   p.failed,
-		ErrorLog:       log.New(discard{}, "", 0),
-	}
+	send := &renewer{next: up, gate: p.Gate, wanted: rt.token()}
+	upgrade := p.upgrader(rt, send)
 	return func(w http.ResponseWriter, r *http.Request, path string, pass gate.Pass) {
 		info := web.InfoOf(r)
 		if info == nil {
 			info = &web.Info{}
 			r = web.WithInfo(r, info)
 		}
-		s := &sending{pass: pass, path: path, in: r}
-		s.keep(w)
+		s := &sending{pass: pass, path: path, in: r, w: w}
 		info.Handoff = s
 		if r.ProtoMajor == 1 && r.ContentLength != 0 {
 			// Otherwise net/http reads the rest of the body before the first byte of an early answer, and stops at 256 KiB.
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
-		if r.Header["Upgrade"] == nil { // ReverseProxy copies the header, and rewrite makes a new one anyway
-			bare := *r
-			bare.Header = http.Header{}
-			if r.ContentLength != 0 {
-				body := newClientBody(w, r, p.stall)
-				defer body.end()
-				bare.Body = body
-			}
-			r = &bare
+		if r.Header["Upgrade"] != nil {
+			s.keep(w)
+			upgrade.ServeHTTP(w, r)
+			return
 		}
-		proxy.ServeHTTP(w, r)
+		p.forward(rt, send, s)
 		if r.ProtoMajor == 2 { // the last bytes go out after this, and only when the client's window lets them
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.stall))
 		}
+	}
+}
+
+// upgrader forwards requests that ask for another protocol, and does what the two sides then say to each other.
+func (p *Proxy) upgrader(rt *route, send http.RoundTripper) *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			s := sendingOf(pr.In.Context())
+			pr.Out.URL = p.target(rt, s)
+			pr.Out.Header = p.header(rt, s)
+			pr.Out.Trailer = nil
+		},
+		Transport:      hinted{send},
+		BufferPool:     copyBuffers,
+		ModifyResponse: func(res *http.Response) error { return p.answer(rt, res) },
+		ErrorHandler:   p.failed,
+		ErrorLog:       log.New(discard{}, "", 0),
+	}
+}
+
+// forward sends a request to the upstream, and its answer to the client. It does what httputil.ReverseProxy does, without
+// making every header twice; and our rules for interim answers and trailers are not those of ReverseProxy.
+func (p *Proxy) forward(rt *route, send http.RoundTripper, s *sending) {
+	w, r := s.w, s.in
+	s.trace.Got1xxResponse = s.interim
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &s.trace))
+	out.URL, out.Header, out.Host, out.RequestURI = p.target(rt, s), p.header(rt, s), "", ""
+	out.Body, out.Close, out.Trailer, out.TransferEncoding = nil, false, nil, nil // a trailer could repeat any header that is taken out
+	if r.ContentLength != 0 {
+		body := newClientBody(w, r, p.stall)
+		defer body.end()
+		out.Body = body
+	}
+	res, err := send.RoundTrip(out)
+	s.answered()
+	if err == nil {
+		named := connectionNames(res.Header)
+		for name := range named {
+			delete(res.Header, name)
+		}
+		without(res.Header, hopByHop)
+		if err = p.answer(rt, res); err != nil {
+			_ = res.Body.Close()
+		}
+	}
+	if err != nil {
+		p.failed(w, out, err)
+		return
+	}
+	stream := res.ContentLength < 0 || isEventStream(res.Header)
+	move(w.Header(), res.Header)
+	announced := announce(w.Header(), res.Trailer)
+	w.WriteHeader(res.StatusCode)
+	if err := deliver(w, res.Body, stream); err != nil {
+		_ = res.Body.Close()
+		panic(http.ErrAbortHandler) // the answer has begun: only cutting it off tells the client
+	}
+	_ = res.Body.Close() // now the trailers are there
+	trailers(w, res.Trailer, announced)
+}
+
+// isEventStream reports whether an answer is one of server-sent events, which may have a length.
+func isEventStream(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
+
+// deliver copies a body to the client. Each piece of a stream goes out at once, its header before the first; to flush
+// every answer would cost a write more each.
+func deliver(w http.ResponseWriter, body io.Reader, stream bool) error {
+	flush := func() error { return nil }
+	if stream {
+		flush = http.NewResponseController(w).Flush
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+	buf := copyBuffers.Get()
+	defer copyBuffers.Put(buf)
+	for {
+		n, err := body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// announce names the trailers that the upstream has announced, and tells how many.
+func announce(h http.Header, t http.Header) int {
+	if len(t) > 0 {
+		h.Add("Trailer", strings.Join(slices.Sorted(maps.Keys(t)), ", "))
+	}
+	return len(t)
+}
+
+// trailers sends what came after the body. Those that were not announced need a prefix for net/http.
+func trailers(w http.ResponseWriter, t http.Header, announced int) {
+	if len(t) == 0 {
+		return
+	}
+	_ = http.NewResponseController(w).Flush() // so that no Content-Length is set, after which there is no trailer
+	prefix := http.TrailerPrefix
+	if len(t) == announced {
+		prefix = ""
+	}
+	for name, values := range t {
+		w.Header()[prefix+name] = values
 	}
 }
 
@@ -139,7 +250,10 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 
 // failed answers what could not be forwarded.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
-	sendingOf(r.Context()).giveBack()
+	if s := sendingOf(r.Context()); s != nil {
+		s.giveBack()
+		r = s.in // as the client sent it
+	}
 	if r.Context().Err() != nil { // the client is gone
 		if info := web.InfoOf(r); info != nil {
 			info.Cause = fmt.Errorf("the client went away: %w", err)

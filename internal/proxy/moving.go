@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -74,13 +75,17 @@ func (m *moving) Close() error {
 
 // clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream. One of known
 // length is a message, not a stream: a client that sends nothing of it for too long is cut off.
+//
+// Nobody may read it after the handler is over, and a transport that closes it does not close the client's: that would
+// read the rest of it.
 type clientBody struct {
-	io.ReadCloser
+	body   io.Reader
 	client *stalled // nil for a stream
+	closed atomic.Bool
 }
 
 func newClientBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *clientBody {
-	b := &clientBody{ReadCloser: r.Body}
+	b := &clientBody{body: r.Body}
 	if r.ContentLength > 0 {
 		b.client = newStalled(stall, func() { _ = http.NewResponseController(w).SetReadDeadline(past) })
 	}
@@ -93,19 +98,28 @@ type bodyError struct{ error }
 func (e *bodyError) Unwrap() error { return e.error }
 
 func (b *clientBody) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	if b.client != nil {
 		b.client.begin()
 		defer b.client.pause()
 	}
-	n, err := b.ReadCloser.Read(p)
+	n, err := b.body.Read(p)
 	if err != nil && err != io.EOF {
 		err = &bodyError{err}
 	}
 	return n, err
 }
 
+func (b *clientBody) Close() error {
+	b.closed.Store(true)
+	return nil
+}
+
 // end says that the handler is over.
 func (b *clientBody) end() {
+	b.closed.Store(true)
 	if b.client != nil {
 		b.client.end()
 	}

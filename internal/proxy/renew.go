@@ -22,7 +22,6 @@ type renewer struct {
 }
 
 func (t *renewer) RoundTrip(r *http.Request) (*http.Response, error) {
-	watchHints(r)
 	s := sendingOf(r.Context())
 	if !t.wanted || s == nil || s.pass.Token.Value == "" {
 		return t.next.RoundTrip(r)

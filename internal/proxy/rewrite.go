@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"net/http"
-	"net/http/httputil"
 	"net/textproto"
 	"net/url"
 	"strings"
@@ -12,19 +11,15 @@ import (
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
-// rewrite builds the outgoing request: a new one, into which only what may pass is taken over.
-// Scheme and host are the upstream's address, which is chosen when the request is sent.
-func (p *Proxy) rewrite(rt *route, pr *httputil.ProxyRequest) {
-	s := sendingOf(pr.In.Context())
-	out := pr.Out
+// target is the address of the outgoing request. Scheme and host are the upstream's, which is chosen when it is sent.
+func (p *Proxy) target(rt *route, s *sending) *url.URL {
 	path := s.path
 	if rt.StripPrefix {
 		path = rt.below(path)
 	}
-	out.URL = &url.URL{RawQuery: s.in.URL.RawQuery, ForceQuery: s.in.URL.ForceQuery}
-	setPath(out.URL, rt.base+path)
-	out.Header = p.header(rt, s)
-	out.Trailer = nil // a trailer could repeat any header that is taken out here; RFC 9110 section 6.5 allows to drop it
+	s.url = url.URL{RawQuery: s.in.URL.RawQuery, ForceQuery: s.in.URL.ForceQuery}
+	setPath(&s.url, rt.base+path)
+	return &s.url
 }
 
 // setPath sets a path whose escaped form goes out byte for byte. Without RawPath net/url would choose escapes of
@@ -137,6 +132,9 @@ func (p *Proxy) origin(out http.Header, s *sending) {
 	}
 	s.set(out, "Forwarded", before+client+after)
 }
+
+// hopByHop are headers of one connection (RFC 9110 section 7.6.1), in an answer.
+var hopByHop = setOf("Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade")
 
 // liars are headers that tell an upstream who asks, from where, or what for. Only we say that. They are compared
 // without case and with every character that is no letter and no digit read as "-": CGI and what came after it make
