@@ -92,7 +92,7 @@ func TestLinesGoTogether(t *testing.T) {
 
 func BenchmarkLine(b *testing.B) {
 	b.Run("slog", func(b *testing.B) {
-		l := &Logger{log: slog.New(slog.NewJSONHandler(io.Discard, nil))}
+		l := &Logger{log: slog.New(slog.NewJSONHandler(io.Discard, nil))} //nolint:sloglint // what it costs is the question
 		b.ReportAllocs()
 		for b.Loop() {
 			l.request(&full)

@@ -115,6 +115,10 @@ func (p *Proxy) forward(rt *route, send http.RoundTripper, s *sending) {
 	}
 	res, err := send.RoundTrip(out)
 	s.answered()
+	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		_ = res.Body.Close()
+		err = errSwitched
+	}
 	if err == nil {
 		named := connectionNames(res.Header)
 		for name := range named {
@@ -140,6 +144,9 @@ func (p *Proxy) forward(rt *route, send http.RoundTripper, s *sending) {
 	_ = res.Body.Close() // now the trailers are there
 	trailers(w, res.Trailer, announced)
 }
+
+// errSwitched says that an upstream answers with another protocol, for which nobody has asked.
+var errSwitched = errors.New("the upstream switches to another protocol, and was not asked to")
 
 // isEventStream reports whether an answer is one of server-sent events, which may have a length.
 func isEventStream(h http.Header) bool {
