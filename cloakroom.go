@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloakroom/cloakroom/config"
@@ -65,6 +66,7 @@ type Handler struct {
 	keeper    *keeper
 	operator  config.Admin
 	asking    config.Secret // what proxies present at Verify
+	draining  atomic.Bool
 	background
 }
 
@@ -233,6 +235,18 @@ func prune(ctx context.Context, p store.Pruner, log *slog.Logger) {
 	}
 }
 
+// Drain begins the end: /readyz says no from now on, and what would not end by itself is ended: WebSockets, and event
+// streams of APIs. It says how many those were. Call it before the http.Server's own Shutdown, which waits for all other
+// requests.
+func (h *Handler) Drain() int {
+	h.draining.Store(true)
+	n := 0
+	for _, f := range h.frontends {
+		n += f.proxy.Drain()
+	}
+	return n
+}
+
 // Shutdown stops taking part: running refreshes are saved, activity is written, background work ends. Call it
 // after the http.Server's own Shutdown. The store stays open; it belongs to the caller.
 func (h *Handler) Shutdown(ctx context.Context) error {
@@ -258,7 +272,7 @@ func (h *Handler) Admin() http.Handler {
 		Store: h.store, Providers: map[string]func() error{}, Feed: h.feed, Keys: h.keeper.complete,
 		Sessions: &session.Operator{Store: h.store, Managers: h.keeper.managers}, Ring: h.keeper.ring,
 		Replicas: h.keeper.announcer, Token: h.operator.Token, Hosts: h.operator.Hosts, Events: h.events,
-		Upstreams: h.upstreams.Out,
+		Upstreams: h.upstreams.Out, Draining: h.draining.Load,
 	}
 	for host, f := range h.frontends {
 		for name, p := range f.providers {

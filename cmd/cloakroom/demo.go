@@ -222,6 +222,7 @@ func (d *demoServer) serve(ctx context.Context) error {
 	}
 	stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
+	d.handler.Drain()
 	if outer.Shutdown(stop) != nil {
 		_ = outer.Close()
 	}

@@ -3,22 +3,15 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/cloakroom/cloakroom"
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/spf13/cobra"
 )
-
-// drainTime is how long running requests may take after SIGTERM before they are cut.
-const drainTime = 20 * time.Second
 
 func serveCommand() *cobra.Command {
 	var file string
@@ -108,85 +101,4 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, requests io
 	shutdown, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	return errors.Join(err, handler.Shutdown(shutdown), st.close())
-}
-
-// listener is one address and what answers there.
-type listener struct {
-	name    string
-	address string
-	tls     *config.TLS
-	handler http.Handler
-}
-
-func serveAll(ctx context.Context, cfg config.Config, handler *cloakroom.Handler, log *slog.Logger) error {
-	listeners := []listener{{"public", cfg.Listen, cfg.TLS, handler}}
-	if cfg.Admin.Listen != "" {
-		listeners = append(listeners, listener{"admin", cfg.Admin.Listen, nil, handler.Admin()})
-	}
-	if cfg.Verify.Listen != "" {
-		listeners = append(listeners, listener{"verify", cfg.Verify.Listen, nil, handler.Verify()})
-	}
-	return listen(ctx, listeners, log)
-}
-
-// listen serves all listeners until ctx ends or one fails, then lets running requests finish.
-func listen(ctx context.Context, listeners []listener, log *slog.Logger) error {
-	failed := make(chan error, len(listeners))
-	var servers []*http.Server
-	for _, l := range listeners {
-		ln, err := listenOn(ctx, l.address)
-		if err != nil {
-			stopAll(servers, log)
-			return fmt.Errorf("%s listener: %w", l.name, err)
-		}
-		server := newServer(l.handler, log)
-		servers = append(servers, server)
-		log.Info("listening", "listener", l.name, "address", ln.Addr().String(), "tls", l.tls != nil)
-		go func() {
-			if l.tls != nil {
-				failed <- server.ServeTLS(ln, l.tls.CertFile, l.tls.KeyFile)
-				return
-			}
-			failed <- server.Serve(ln)
-		}()
-	}
-	select {
-	case <-ctx.Done():
-		log.Info("draining")
-		stopAll(servers, log)
-		return nil
-	case err := <-failed:
-		stopAll(servers, log)
-		return err
-	}
-}
-
-// listenOn listens on a TCP address, or on the socket file of unix:PATH.
-func listenOn(ctx context.Context, address string) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return listenSocket(ctx, path)
-	}
-	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-}
-
-// newServer bounds what a client may send and how slowly. There is no write time-out: streams may be long.
-func newServer(handler http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-}
-
-func stopAll(servers []*http.Server, log *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
-	for _, s := range servers {
-		if err := s.Shutdown(ctx); err != nil {
-			log.Warn("requests were cut", "error", err)
-			_ = s.Close()
-		}
-	}
 }

@@ -20,6 +20,7 @@ type Options struct {
 	Store     store.Store
 	Providers map[string]func() error  // by "frontend provider": nil = reachable when last asked
 	Upstreams func() map[string]string // addresses that are left out, with the reason
+	Draining  func() bool              // this process is about to end
 	Feed      *session.Feed
 	Keys      func() error // nil = this process has every key that a replica seals with
 	Sessions  *session.Operator
@@ -43,7 +44,7 @@ func New(o Options) http.Handler {
 
 // readiness is the body of /readyz.
 type readiness struct {
-	Status    string            `json:"status"` // ok | degraded | unavailable
+	Status    string            `json:"status"` // ok | degraded | unavailable | draining
 	Store     string            `json:"store"`
 	Feed      string            `json:"feed"` // ok | broken | none
 	Keys      string            `json:"keys"`
@@ -80,6 +81,9 @@ func (o Options) ready(w http.ResponseWriter, r *http.Request) {
 	status := http.StatusOK
 	if err := o.Store.Ping(ctx); err != nil {
 		answer.Store, answer.Status, status = err.Error(), "unavailable", http.StatusServiceUnavailable
+	}
+	if o.Draining != nil && o.Draining() {
+		answer.Status, status = "draining", http.StatusServiceUnavailable
 	}
 	web.WriteJSON(w, status, answer)
 }

@@ -48,6 +48,7 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 		without(res.Trailer, ours, notInTrailers)
 		res.Body = &trailed{res.Body, res}
 	}
+	p.open.endWithDrain(res)
 	if s != nil && s.pass.Live != nil {
 		endWithSession(res, s.pass.Live)
 	}

@@ -52,6 +52,7 @@ type Proxy struct {
 	stall   time.Duration // how long a client may take nothing of an answer
 	routes  []*route
 	closers []func()
+	open    open
 }
 
 // New makes a proxy. A route to files whose directory or index is missing is an error.

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// tlsWorld is a world that is served over TLS, with an API of its own below /live/ that asks for no session.
+func tlsWorld(t *testing.T, api http.Handler) (*process, string, *tls.Config) {
+	t.Helper()
+	port, dir := freePort(t), t.TempDir()
+	pool := certificate(t, dir)
+	url := "https://localhost:" + port
+	w := newWorld(t, fmt.Sprintf("listen: 127.0.0.1:%s\ntls: {cert_file: %q, key_file: %q}", port, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")), url)
+	up := httptest.NewServer(api)
+	t.Cleanup(up.Close)
+	text, err := os.ReadFile(w.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write(t, string(text)+fmt.Sprintf("      - {path: /live/, upstream: %q, session: none, token: none}\n", up.URL))
+	return serveProcess(t, "serve", "--config", w.file), url, &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, ServerName: "localhost"}
+}
+
+// settings are what a server of HTTP/2 says first.
+func settings(t *testing.T, conn net.Conn) map[http2.SettingID]uint32 {
+	t.Helper()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	f := http2.NewFramer(conn, conn)
+	if err := f.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	frame, err := f.ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, ok := frame.(*http2.SettingsFrame)
+	if !ok {
+		t.Fatalf("%v", frame)
+	}
+	list := map[http2.SettingID]uint32{}
+	_ = said.ForeachSetting(func(s http2.Setting) error { list[s.ID] = s.Val; return nil })
+	return list
+}
+
+// TestProtocols asks the real command over TLS and without it what it speaks.
+func TestProtocols(t *testing.T) {
+	want := map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingInitialWindowSize: 2 << 20}
+	check := func(t *testing.T, got map[http2.SettingID]uint32) {
+		t.Helper()
+		for id, value := range want {
+			if got[id] != value {
+				t.Errorf("%v = %d, want %d", id, got[id], value)
+			}
+		}
+	}
+	t.Run("TLS", func(t *testing.T) {
+		_, url, trust := tlsWorld(t, http.NotFoundHandler())
+		address := strings.TrimPrefix(url, "https://")
+		for offered, want := range map[string]string{"h2": "h2", "http/1.1": "http/1.1", "": ""} {
+			c := trust.Clone()
+			if offered != "" {
+				c.NextProtos = []string{offered}
+			}
+			conn, err := tls.Dial("tcp", address, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := conn.ConnectionState().NegotiatedProtocol; got != want {
+				t.Errorf("offered %q: %q", offered, got)
+			}
+			if offered == "h2" {
+				check(t, settings(t, conn))
+			}
+			conn.Close()
+		}
+	})
+	t.Run("plain", func(t *testing.T) {
+		port := freePort(t)
+		w := newWorld(t, "listen: 127.0.0.1:"+port, "http://127.0.0.1:"+port)
+		serveProcess(t, "serve", "--config", w.file)
+		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		check(t, settings(t, conn))
+		only := new(http.Protocols)
+		only.SetUnencryptedHTTP2(true)
+		client := &http.Client{Transport: &http.Transport{Protocols: only}}
+		if status := call(t, client, w.url, login(t, client, w.url)); status != 200 {
+			t.Errorf("h2c: %d", status)
+		}
+		if status := call(t, http.DefaultClient, w.url, login(t, http.DefaultClient, w.url)); status != 200 {
+			t.Errorf("HTTP/1.1: %d", status)
+		}
+	})
+}
+
+// TestDrain: at SIGTERM a WebSocket and an event stream end at once, a running answer ends well, HTTP/2 clients are told
+// to go, and whoever asks whether the process is ready hears that it is not.
+func TestDrain(t *testing.T) {
+	release := make(chan struct{})
+	p, url, trust := tlsWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/live/slow":
+			_, _ = io.WriteString(w, "half ")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
+			_, _ = io.WriteString(w, "whole")
+		case "/live/events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		default:
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.Copy(io.Discard, conn)
+		}
+	}))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: true}}
+	get := func(path string) *http.Response {
+		res, err := client.Get(url + path)
+		if err != nil || res.ProtoMajor != 2 {
+			t.Fatal(res, err)
+		}
+		t.Cleanup(func() { res.Body.Close() })
+		return res
+	}
+	slow, events := get("/live/slow"), get("/live/events")
+	socket, err := tls.Dial("tcp", strings.TrimPrefix(url, "https://"), trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	fmt.Fprintf(socket, "GET /live/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", strings.TrimPrefix(url, "https://"))
+	inner := bufio.NewReader(socket)
+	if res, err := http.ReadResponse(inner, nil); err != nil || res.StatusCode != 101 {
+		t.Fatal(res, err)
+	}
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, inner); err != nil {
+		t.Logf("the WebSocket: %v", err) // reset or closed: it is over
+	}
+	if _, err := io.Copy(io.Discard, events.Body); err == nil {
+		t.Error("the event stream ended as if it were complete")
+	}
+	p.mu.Lock()
+	admin := p.addr["admin"]
+	p.mu.Unlock()
+	res, err := http.Get("http://" + admin + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if res.StatusCode != 503 || !strings.Contains(string(body), `"draining"`) {
+		t.Errorf("/readyz: %d %s", res.StatusCode, body)
+	}
+	close(release)
+	if body, err := io.ReadAll(slow.Body); err != nil || string(body) != "half whole" {
+		t.Errorf("%q %v", body, err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Errorf("%v %s", err, p.output())
+	}
+	if !strings.Contains(p.output(), `"msg":"draining","streams_cut":2`) || strings.Contains(p.output(), "requests were cut") {
+		t.Error(p.output())
+	}
+}
