@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloakroom/cloakroom"
 	"github.com/cloakroom/cloakroom/config"
+	_ "github.com/cloakroom/cloakroom/internal/xconnect" // WebSockets over HTTP/2
 )
 
 // drainTime is how long running requests may take after SIGTERM before they are cut.

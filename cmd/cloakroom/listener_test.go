@@ -2,7 +2,10 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/sha1"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // tlsWorld is a world that is served over TLS, with an API of its own below /live/ that asks for no session.
@@ -60,7 +64,7 @@ func settings(t *testing.T, conn net.Conn) map[http2.SettingID]uint32 {
 
 // TestProtocols asks the real command over TLS and without it what it speaks.
 func TestProtocols(t *testing.T) {
-	want := map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingInitialWindowSize: 2 << 20}
+	want := map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingInitialWindowSize: 2 << 20, http2.SettingEnableConnectProtocol: 1}
 	check := func(t *testing.T, got map[http2.SettingID]uint32) {
 		t.Helper()
 		for id, value := range want {
@@ -190,5 +194,169 @@ func TestDrain(t *testing.T) {
 	}
 	if !strings.Contains(p.output(), `"msg":"draining","streams_cut":2`) || strings.Contains(p.output(), "requests were cut") {
 		t.Error(p.output())
+	}
+}
+
+// h2Stream is one stream of a raw HTTP/2 connection.
+type h2Stream struct {
+	*http2.Framer
+	t    *testing.T
+	id   uint32
+	over bool
+}
+
+// connect opens a stream with these headers and returns it with the status of its answer.
+func connect(t *testing.T, address string, trust *tls.Config, fields ...string) (*h2Stream, map[string]string) {
+	t.Helper()
+	c := trust.Clone()
+	c.NextProtos = []string{"h2"}
+	conn, err := tls.Dial("tcp", address, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	s := &h2Stream{Framer: http2.NewFramer(conn, conn), t: t, id: 1}
+	s.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	if err := s.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	for i := 0; i < len(fields); i += 2 {
+		_ = enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	if err := s.WriteHeaders(http2.HeadersFrameParam{StreamID: s.id, BlockFragment: block.Bytes(), EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := s.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := frame.(type) {
+		case *http2.MetaHeadersFrame:
+			head := map[string]string{}
+			for _, x := range f.Fields {
+				head[x.Name] = x.Value
+			}
+			s.over = f.StreamEnded()
+			return s, head
+		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+			t.Fatal(f)
+		}
+	}
+}
+
+// read returns the next data; "" at the stream's end.
+func (s *h2Stream) read() string {
+	s.t.Helper()
+	for !s.over {
+		frame, err := s.ReadFrame()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		switch f := frame.(type) {
+		case *http2.DataFrame:
+			s.over = f.StreamEnded()
+			if len(f.Data()) > 0 {
+				return string(f.Data())
+			}
+		case *http2.RSTStreamFrame:
+			s.over = true
+		}
+	}
+	return ""
+}
+
+// TestWebSocketOverHTTP2 opens WebSockets with CONNECT (RFC 8441) through the real command.
+func TestWebSocketOverHTTP2(t *testing.T) {
+	sum := func(key string) string {
+		h := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+		return base64.StdEncoding.EncodeToString(h[:])
+	}
+	p, url, trust := tlsWorld(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.Header.Get("Sec-WebSocket-Key")
+		if raw, err := base64.StdEncoding.DecodeString(key); r.Method != "GET" || r.Header.Get("Upgrade") != "websocket" || r.Header.Get("Sec-WebSocket-Version") != "13" ||
+			err != nil || len(raw) != 16 || r.Header.Get("X-Mine") != "yes" {
+			w.WriteHeader(418)
+			return
+		}
+		accept := sum(key)
+		switch r.URL.Path {
+		case "/live/no":
+			w.WriteHeader(403)
+			return
+		case "/live/page":
+			_, _ = io.WriteString(w, "a page")
+			return
+		case "/live/wrong":
+			accept = sum("x")
+		}
+		conn, buf, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: chat\r\n\r\n", accept)
+		for {
+			line, err := buf.ReadString('\n')
+			if err != nil {
+				fmt.Fprint(conn, "bye\n") // after the client's half has ended
+				return
+			}
+			fmt.Fprint(conn, "echo "+line)
+		}
+	}))
+	address := strings.TrimPrefix(url, "https://")
+	open := func(path string, more ...string) (*h2Stream, map[string]string) {
+		t.Helper()
+		return connect(t, address, trust, append([]string{
+			":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", address, ":path", path,
+			"sec-websocket-version", "13", "sec-websocket-protocol", "chat", "origin", url, "x-mine", "yes",
+		}, more...)...)
+	}
+	s, head := open("/live/ws")
+	if head[":status"] != "200" || head["sec-websocket-protocol"] != "chat" || head["sec-websocket-accept"] != "" || head["upgrade"] != "" || head["connection"] != "" {
+		t.Fatalf("%v", head)
+	}
+	for _, text := range []string{"one\n", "two\n"} {
+		_ = s.WriteData(s.id, false, []byte(text))
+		if got := s.read(); got != "echo "+text {
+			t.Errorf("%q", got)
+		}
+	}
+	_ = s.WriteData(s.id, true, nil)
+	if got := s.read(); got != "bye\n" || s.read() != "" {
+		t.Errorf("after the client's end: %q", got)
+	}
+	for path, want := range map[string]string{
+		"/live/no": "403", "/live/page": "502", "/live/wrong": "502", "/none": "404", "/auth/session": "405", "/live/../x": "400", "/api/x": "401",
+	} {
+		if _, head := open(path); head[":status"] != want {
+			t.Errorf("%s: %v, want %s", path, head, want)
+		}
+	}
+	if _, head := open("/api/x", "cookie", "__Host-Http-cloakroom="+strings.Repeat("a", 43), "origin", "https://evil.example"); head[":status"] != "403" {
+		t.Errorf("two origins: %v", head)
+	}
+	if _, head := connect(t, address, trust, ":method", "CONNECT", ":protocol", "connect-udp", ":scheme", "https", ":authority", address, ":path", "/live/ws"); head[":status"] != "405" {
+		t.Errorf("another protocol: %v", head)
+	}
+	if _, head := connect(t, address, trust, ":method", "GET", ":protocol", "websocket", ":scheme", "https", ":authority", address, ":path", "/live/ws"); head[":status"] != "405" {
+		t.Errorf("a GET with a protocol: %v", head)
+	}
+	s, _ = open("/live/ws")
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.read(); got != "" {
+		t.Errorf("at the drain: %q", got)
+	}
+	if err := p.Wait(); err != nil || !strings.Contains(p.output(), `"streams_cut":1`) {
+		t.Errorf("%v %s", err, p.output())
 	}
 }

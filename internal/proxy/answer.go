@@ -38,6 +38,13 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 	if s, ok := stepUpIn(res); ok && rt.session {
 		return errStepUp{s}
 	}
+	if s != nil {
+		if t, ok := s.w.(*tunnel); ok {
+			if err := t.check(res); err != nil {
+				return err
+			}
+		}
+	}
 	without(h, ours)
 	p.dropCookies(h, res.Request)
 	if rt.session {

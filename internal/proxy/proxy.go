@@ -119,7 +119,16 @@ func (p *Proxy) Close() {
 
 // ServeHTTP serves one request.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && r.Header[protocol] != nil {
+		if w, r = asUpgrade(w, r); r.Header[protocol] != nil {
+			p.refuse(w, r, web.NewProblem(web.CodeMethodNotAllowed, "The only other protocol here is websocket."))
+			return
+		}
+	}
 	rt, path, pass, refusal := p.judge(r, false)
+	if _, ok := w.(*tunnel); ok && refusal == nil && rt.Files != "" {
+		refusal = &gate.Refusal{Problem: rt.refuseMethod()}
+	}
 	if refusal != nil {
 		p.Gate.Refuse(w, r, refusal)
 		return
