@@ -17,6 +17,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.observed(w, r, func(w http.ResponseWriter, r *http.Request, f *frontend) {
 		path, problem := proxy.CanonicalPath(r)
 		switch {
+		case problem != nil && web.IsGRPC(r):
+			problem.WriteGRPC(w, r)
 		case problem != nil:
 			problem.Write(w, r)
 		case path == "/auth" || strings.HasPrefix(path, "/auth/"):

@@ -48,6 +48,7 @@ type Refusal struct {
 	Login   string // go there instead: a navigation without a session
 	Reload  bool   // the tiny page that comes back as a same-origin request, with the Strict ticket
 	Clear   bool   // take the ticket's cookie back
+	GRPC    bool   // the client is one of gRPC, and asks us, not the proxy in front of us
 }
 
 // Sessions is what the gate needs of session.Manager.

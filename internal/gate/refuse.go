@@ -13,6 +13,8 @@ func (g *Gate) Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) 
 	}
 	Vary(w)
 	switch {
+	case refusal.GRPC:
+		refusal.Problem.WriteGRPC(w, r)
 	case refusal.Reload:
 		g.Reloader(w, r)
 	case refusal.Login != "":

@@ -268,11 +268,11 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	if step, ok := errors.AsType[errStepUp](err); ok {
-		p.Gate.Refuse(w, r, p.Gate.StepUp(p.Gate.Facts(r), step.wanted))
+		p.deny(w, r, p.Gate.StepUp(p.Gate.Facts(r), step.wanted))
 		return
 	}
 	if errors.Is(err, session.ErrStepUp) {
-		p.Gate.Refuse(w, r, p.Gate.Wanted(p.Gate.Facts(r)))
+		p.deny(w, r, p.Gate.Wanted(p.Gate.Facts(r)))
 		return
 	}
 	var timeout interface{ Timeout() bool }

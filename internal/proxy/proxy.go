@@ -130,7 +130,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refusal = &gate.Refusal{Problem: rt.refuseMethod()}
 	}
 	if refusal != nil {
-		p.Gate.Refuse(w, r, refusal)
+		p.deny(w, r, refusal)
 		return
 	}
 	p.Gate.Apply(w, pass)
@@ -159,5 +159,11 @@ func (p *Proxy) judge(r *http.Request, elsewhere bool) (*route, string, gate.Pas
 }
 
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, problem *web.Problem) {
-	p.Gate.Refuse(w, r, &gate.Refusal{Problem: problem})
+	p.deny(w, r, &gate.Refusal{Problem: problem})
+}
+
+// deny answers a request to us. A proxy that asks gets no 200 for a no, so [Proxy.Verify] has an answer of its own.
+func (p *Proxy) deny(w http.ResponseWriter, r *http.Request, refusal *gate.Refusal) {
+	refusal.GRPC = web.IsGRPC(r)
+	p.Gate.Refuse(w, r, refusal)
 }

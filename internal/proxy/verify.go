@@ -19,7 +19,7 @@ func (p *Proxy) Verify(w http.ResponseWriter, q Question) {
 	case refusal != nil:
 		p.Gate.Refuse(w, r, refusal)
 	case q.Refusal:
-		p.refuse(w, r, web.NewProblem(web.CodeSessionReplaced, "It passes now: a login came between. Try again."))
+		p.Gate.Refuse(w, r, &gate.Refusal{Problem: web.NewProblem(web.CodeSessionReplaced, "It passes now: a login came between. Try again.")})
 	default:
 		p.Gate.Apply(w, pass)
 		p.identify(w.Header(), rt, r, pass)
