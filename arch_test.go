@@ -30,7 +30,7 @@ const archModule = "github.com/cloakroom/cloakroom"
 // know each other. A new package needs a line here.
 var archRanks = map[string]int{
 	"config": 0, "store": 0, "internal/event": 0, "internal/seal": 0,
-	"internal/oidc": 1, "internal/web": 1, "internal/limit": 1,
+	"internal/oidc": 1, "internal/web": 1, "internal/limit": 1, "internal/lean": 1,
 	"store/memstore": 1, "store/boltstore": 1, "store/storetest": 1,
 	"store/redisstore": 1, "store/pgstore": 1, "internal/testserver": 0, "internal/xconnect": 0,
 	"internal/session": 2, "internal/dialect": 2, "internal/page": 2, "internal/upstream": 2,

@@ -1,0 +1,272 @@
+package lean
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"time"
+)
+
+// When many requests come at once, not each dials: those that wait a moment take the connections that the first ones
+// are done with.
+const (
+	dialsAtOnce = 16
+	dialPause   = 50 * time.Millisecond // then it is no burst: the upstream is slow, and nobody waits for others
+)
+
+// dialing is a dial in progress. It belongs to no request: whoever waits longest gets the connection, or the error.
+type dialing struct {
+	cancel context.CancelFunc
+	since  time.Time
+}
+
+// waiter is a request that waits for a connection.
+type waiter struct {
+	ctx        context.Context
+	since      time.Time
+	ready      chan result // has room for the one result
+	prev, next *waiter
+	in         bool // in the line
+}
+
+type result struct {
+	c   *conn
+	err error
+}
+
+// waiters is the line.
+type waiters struct {
+	first, last *waiter
+	n           int
+}
+
+func (l *waiters) len() int { return l.n }
+
+func (l *waiters) push(w *waiter) {
+	w.in, w.prev = true, l.last
+	if l.last != nil {
+		l.last.next = w
+	} else {
+		l.first = w
+	}
+	l.last = w
+	l.n++
+}
+
+// remove takes a waiter out of the line and says whether it was in it.
+func (l *waiters) remove(w *waiter) bool {
+	if !w.in {
+		return false
+	}
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		l.first = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		l.last = w.prev
+	}
+	w.in, w.prev, w.next = false, nil, nil
+	l.n--
+	return true
+}
+
+// serve gives a result to the one who waits longest, and says whether there is one.
+func (l *waiters) serve(r result) bool {
+	w := l.first
+	if w == nil {
+		return false
+	}
+	l.remove(w)
+	w.ready <- r
+	return true
+}
+
+// take returns a connection for a request.
+func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req *http.Request) (*conn, error) {
+	if ctx.Err() != nil {
+		return nil, canceled(ctx)
+	}
+	if trace != nil && trace.GetConn != nil {
+		trace.GetConn(req.URL.Host)
+	}
+	for {
+		c, err := t.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if c.reused && !c.usable() {
+			c.kill()
+			continue
+		}
+		if trace != nil && trace.GotConn != nil {
+			info := httptrace.GotConnInfo{Conn: c.nc, Reused: c.reused, WasIdle: !c.idleSince.IsZero()}
+			if info.WasIdle {
+				info.IdleTime = time.Since(c.idleSince)
+			}
+			trace.GotConn(info)
+		}
+		return c, nil
+	}
+}
+
+// next returns an idle connection, or waits for one.
+func (t *Transport) next(ctx context.Context) (*conn, error) {
+	t.mu.Lock()
+	t.closeIdle = false
+	if n := len(t.idle); n > 0 {
+		c := t.idle[n-1]
+		t.idle[n-1] = nil
+		t.idle = t.idle[:n-1]
+		t.mu.Unlock()
+		return c, nil
+	}
+	w := &waiter{ctx: ctx, since: time.Now(), ready: make(chan result, 1)}
+	t.waiting.push(w)
+	t.dialMore()
+	t.mu.Unlock()
+	return t.wait(w)
+}
+
+func (t *Transport) wait(w *waiter) (*conn, error) {
+	pause := time.NewTimer(dialPause)
+	defer pause.Stop()
+	for {
+		select {
+		case r := <-w.ready:
+			return r.c, r.err
+		case <-pause.C:
+			t.mu.Lock()
+			if w.in && t.wantsDial() && t.room() {
+				t.dial(w.ctx)
+			}
+			t.mu.Unlock()
+		case <-w.ctx.Done():
+			t.mu.Lock()
+			waited := t.waiting.remove(w)
+			t.mu.Unlock()
+			if !waited { // what came at the same moment is for the next one
+				if r := <-w.ready; r.c != nil {
+					t.put(r.c)
+				}
+			}
+			return nil, canceled(w.ctx)
+		}
+	}
+}
+
+// room says whether there may be one connection more.
+func (t *Transport) room() bool { return t.opt.MaxConns <= 0 || t.open < t.opt.MaxConns }
+
+// dialMore begins as many dials as there are requests waiting, but no more than a few at once.
+func (t *Transport) dialMore() {
+	for len(t.dials) < min(t.waiting.len(), dialsAtOnce) && t.room() {
+		t.dial(t.waiting.last.ctx)
+	}
+}
+
+// wantsDial says whether there is a request more waiting than dials in progress. Those that are older than who waits are
+// a few that nobody waits for any more: they may hang.
+func (t *Transport) wantsDial() bool {
+	fresh, oldest := 0, t.waiting.first.since
+	for d := range t.dials {
+		if !d.since.Before(oldest) {
+			fresh++
+		}
+	}
+	return fresh < t.waiting.len() && len(t.dials) < t.waiting.len()+dialsAtOnce
+}
+
+func (t *Transport) dial(of context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(of), t.opt.DialTimeout)
+	d := &dialing{cancel, time.Now()}
+	t.dials[d] = struct{}{}
+	t.open++
+	go func() {
+		defer cancel()
+		nc, err := t.opt.Dial(ctx)
+		t.dialed(d, nc, err)
+	}()
+}
+
+func (t *Transport) dialed(d *dialing, nc net.Conn, err error) {
+	if err != nil {
+		t.mu.Lock()
+		if _, wanted := t.dials[d]; wanted { // else CloseIdleConnections gave it up, and nobody is to hear of it
+			delete(t.dials, d)
+			t.waiting.serve(result{err: err})
+		}
+		t.open--
+		t.dialMore()
+		t.mu.Unlock()
+		return
+	}
+	c := t.newConn(nc)
+	t.mu.Lock()
+	delete(t.dials, d)
+	t.mu.Unlock()
+	t.put(c)
+}
+
+// put gives a connection back that can be used again, and says whether it is kept.
+func (t *Transport) put(c *conn) bool {
+	t.mu.Lock()
+	if t.waiting.serve(result{c: c}) {
+		t.dialMore()
+		t.mu.Unlock()
+		return true
+	}
+	if len(t.idle) >= t.opt.MaxIdle || t.closeIdle {
+		t.mu.Unlock()
+		c.retire()
+		return false
+	}
+	c.idleSince = time.Now()
+	t.idle = append(t.idle, c)
+	if t.opt.IdleTimeout > 0 && !t.sweeping {
+		t.sweepIn(t.opt.IdleTimeout)
+	}
+	t.mu.Unlock()
+	return true
+}
+
+// gone counts a connection that is closed, or no longer ours, and lets another take its place.
+func (t *Transport) gone() {
+	t.mu.Lock()
+	t.open--
+	t.dialMore()
+	t.mu.Unlock()
+}
+
+func (t *Transport) sweepIn(d time.Duration) {
+	t.sweeping = true
+	if t.sweeper == nil {
+		t.sweeper = time.AfterFunc(d, t.sweep)
+	} else {
+		t.sweeper.Reset(d)
+	}
+}
+
+// sweep closes what has been idle for too long. The longest idle are at the front.
+func (t *Transport) sweep() {
+	t.mu.Lock()
+	t.sweeping = false
+	old := 0
+	for old < len(t.idle) && time.Since(t.idle[old].idleSince) >= t.opt.IdleTimeout {
+		old++
+	}
+	gone := append([]*conn(nil), t.idle[:old]...)
+	n := copy(t.idle, t.idle[old:])
+	clear(t.idle[n:])
+	t.idle = t.idle[:n]
+	if n > 0 {
+		t.sweepIn(time.Until(t.idle[0].idleSince.Add(t.opt.IdleTimeout)))
+	}
+	t.mu.Unlock()
+	for _, c := range gone {
+		c.retire()
+	}
+}
