@@ -17,10 +17,10 @@ import (
 // settings share their connections.
 type Connection struct {
 	// What sends the requests: `standard` = Go's own HTTP client, for HTTP/1.1 and HTTP/2; `lean` = a client of ours for
-	// HTTP/1.1 alone that costs less per request.
+	// HTTP/1.1 alone that costs less per request. docs/upstreams.md says more.
 	//
 	// Default: `standard`
-	Transport string `yaml:"transport" words:"standard" later:"lean"`
+	Transport string `yaml:"transport" words:"standard lean"`
 
 	// How long connecting to an address may take. After that the request is tried at another address, or answered 504.
 	//
@@ -310,6 +310,9 @@ func (c *Connection) check(a at, addresses []UpstreamURL) {
 		a.key("max_idle").say("is below zero", "write a number like 512")
 	case c.MaxConnections < 0:
 		a.key("max_connections").say("is below zero", "write a number, or 0 for any")
+	}
+	if c.Transport == "lean" && slices.ContainsFunc(addresses, func(u UpstreamURL) bool { return u.HTTP2 }) {
+		a.key("transport").say("is lean, which does not speak HTTP/2, but an address is h2c", "write standard, or leave it out")
 	}
 	c.checkTLS(a, slices.ContainsFunc(addresses, func(u UpstreamURL) bool { return u.TLS }) || len(addresses) == 0)
 	c.Health.check(a.key("health"))

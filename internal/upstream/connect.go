@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/lean"
 )
 
 // transport is what sends requests over connections that it keeps.
@@ -104,6 +105,9 @@ func newMember(target config.UpstreamURL, c config.Connection, security *tls.Con
 	}
 	d := newDialer(target, c, security)
 	switch {
+	case c.Transport == "lean":
+		m.main = d.lean(c)
+		m.upgrade = m.main
 	case target.TLS:
 		m.main, m.upgrade = d.standard(c, both), d.standard(c, http1)
 	case target.HTTP2:
@@ -152,6 +156,19 @@ func (d *dialer) standard(c config.Connection, speak protocols) *http.Transport 
 		t.DialTLSContext = d.secured(alpn...)
 	}
 	return t
+}
+
+// lean is the transport of ours, for HTTP/1.1.
+func (d *dialer) lean(c config.Connection) *lean.Transport {
+	connect := d.plain
+	if d.target.TLS {
+		connect = d.secured("http/1.1")
+	}
+	return lean.New(lean.Options{
+		Dial:        func(ctx context.Context) (net.Conn, error) { return connect(ctx, "", "") },
+		DialTimeout: dialPause + c.ConnectTimeout.Std() + c.TLSTimeout.Std(), ResponseHeaderTimeout: c.ResponseTimeout.Std(),
+		ExpectContinueTimeout: time.Second, IdleTimeout: c.IdleTimeout.Std(), MaxIdle: int(c.MaxIdle), MaxConns: int(c.MaxConnections),
+	})
 }
 
 // Probe connects to an address, with the TLS handshake, and hangs up.

@@ -93,8 +93,13 @@ func schemes(t *testing.T) map[string]struct {
 		"unix+h2c":            {"unix+h2c:" + socket, "HTTP/2.0", "localhost", settings(nil)},
 		"https with HTTP/2":   {"https://" + h2, "HTTP/2.0", h2, mutual},
 		"https with HTTP/1.1": {"https://" + h1, "HTTP/1.1", h1, mutual},
+		"lean http":           {"http://" + tcp, "HTTP/1.1", tcp, leanly(settings(nil))},
+		"lean unix":           {"unix:" + socket, "HTTP/1.1", "localhost", leanly(settings(nil))},
+		"lean https":          {"https://" + h2, "HTTP/1.1", h2, leanly(mutual)},
 	}
 }
+
+func leanly(c config.Connection) config.Connection { c.Transport = "lean"; return c }
 
 func TestSchemes(t *testing.T) {
 	for name, c := range schemes(t) {
@@ -325,4 +330,48 @@ func TestDeadHTTP2(t *testing.T) {
 		p.close()
 		synctest.Wait()
 	})
+}
+
+// Over either transport: what was not sent goes to another address, what broke is known as broken, time-outs as such.
+func TestFailuresAreKnown(t *testing.T) {
+	closes := listen(t, "tcp", "127.0.0.1:0")
+	silent := listen(t, "tcp", "127.0.0.1:0")
+	t.Cleanup(func() { _, _ = closes.Close(), silent.Close() })
+	go func() {
+		for {
+			conn, err := closes.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1<<10))
+			_ = conn.Close()
+		}
+	}()
+	good := plainServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	for _, c := range []config.Connection{settings(nil), leanly(settings(nil))} {
+		c.ResponseTimeout = new(config.Duration(100 * time.Millisecond))
+		_, err := pool(t, nil, c, "unix:/nowhere/api.sock").RoundTrip(request(t, "GET", "/", nil))
+		if _, ok := errors.AsType[*notSent](err); !ok {
+			t.Errorf("%s: not known as unsent: %v", c.Transport, err)
+		}
+		_, err = pool(t, nil, c, "http://"+closes.Addr().String()).RoundTrip(request(t, "POST", "/", nil))
+		if _, ok := errors.AsType[*notSent](err); ok || err == nil || !broken(err) {
+			t.Errorf("%s: not known as broken: %v", c.Transport, err)
+		}
+		if _, err = pool(t, nil, c, "http://"+silent.Addr().String()).RoundTrip(request(t, "GET", "/", nil)); !isTimeout(err) || broken(err) {
+			t.Errorf("%s: not known as a time-out: %v", c.Transport, err)
+		}
+		c.ResponseTimeout = new(config.Duration(time.Minute))
+		two := pool(t, nil, c, "unix:/nowhere/api.sock", good)
+		for range 50 {
+			res, err := two.RoundTrip(request(t, "POST", "/", strings.NewReader("order")))
+			if err != nil {
+				t.Fatalf("%s: %v", c.Transport, err)
+			}
+			if b, _ := io.ReadAll(res.Body); string(b) != "order" {
+				t.Errorf("%s: %q", c.Transport, b)
+			}
+			_ = res.Body.Close()
+		}
+	}
 }
