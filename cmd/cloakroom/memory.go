@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,7 +46,7 @@ func collectorFor(gogc, gomemlimit string, container, machine int64) collector {
 	switch {
 	case gogc != "" || gomemlimit != "":
 		return collector{why: "GOGC or GOMEMLIMIT is set"}
-	case container > 0:
+	case container > 0 && (machine == 0 || container < machine):
 		c.limit, c.why = int64(float64(container)*shareOfContainer), "of the container's memory"
 	case machine > 0:
 		c.limit, c.why = int64(float64(machine)*shareOfMachine), "of the machine's memory"
@@ -89,20 +91,56 @@ func followHeap(ctx context.Context) {
 
 type readFile = func(string) ([]byte, error)
 
-// containerMemory is the limit of our cgroup (version 2, then 1), 0 for none.
+// containerMemory is the smallest memory limit of our cgroup and those above it (version 2 or 1), 0 for none. A container
+// sees its own cgroup as the root; a systemd service with MemoryMax= is somewhere below it.
 func containerMemory(read readFile) int64 {
-	for _, path := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		raw, err := read(path)
-		if err != nil {
-			continue
+	smallest := int64(0)
+	for _, g := range cgroups(read) {
+		for dir := path.Clean("/" + g.path); ; dir = path.Dir(dir) {
+			if n := limitIn(read, path.Join(g.mount, dir, g.file)); n > 0 && (smallest == 0 || n < smallest) {
+				smallest = n
+			}
+			if dir == "/" {
+				break
+			}
 		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
-		if err != nil || n <= 0 || n >= 1<<60 { // "max", or version 1's "no limit"
-			return 0
-		}
-		return n
 	}
-	return 0
+	return smallest
+}
+
+// cgroup is where one hierarchy keeps the limit of our memory.
+type cgroup struct{ mount, path, file string }
+
+// cgroups are the hierarchies that count our memory. Where we are in them cannot always be told; their roots are
+// looked at in any case.
+func cgroups(read readFile) []cgroup {
+	v2 := cgroup{"/sys/fs/cgroup", "/", "memory.max"}
+	v1 := cgroup{"/sys/fs/cgroup/memory", "/", "memory.limit_in_bytes"}
+	raw, _ := read("/proc/self/cgroup")
+	for line := range strings.Lines(string(raw)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy, controllers, path
+		switch {
+		case len(parts) < 3:
+		case parts[0] == "0" && parts[1] == "":
+			v2.path = parts[2]
+		case slices.Contains(strings.Split(parts[1], ","), "memory"):
+			v1.path = parts[2]
+		}
+	}
+	return []cgroup{v2, v1}
+}
+
+// limitIn is the limit that a file holds, 0 for none.
+func limitIn(read readFile, file string) int64 {
+	raw, err := read(file)
+	if err != nil {
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil || n <= 0 || n >= 1<<60 { // "max", or version 1's "no limit"
+		return 0
+	}
+	return n
 }
 
 // machineMemory is all memory of the machine, 0 where it cannot be told.
