@@ -31,7 +31,7 @@ func cheapUpstream(t testing.TB) string {
 				return
 			}
 			go func() {
-				defer conn.Close() //nolint:errcheck // the test is over
+				defer conn.Close()
 				in := bufio.NewReader(conn)
 				for {
 					line, err := in.ReadSlice('\n')

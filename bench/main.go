@@ -2,6 +2,7 @@
 // attached) against a bare, tuned httputil.ReverseProxy over the same kind of transport, in one interleaved run.
 //
 //	go run ./bench -rounds 5 -secs 3
+//	go run ./bench -scale all [-quick] [-sessions 1000000]
 //
 // Upstream, proxies and load share the machine, so only the ratios mean something. CPU per request is the proxy
 // process's own user and system time; it is the robust figure.
@@ -9,6 +10,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -30,12 +32,18 @@ func main() {
 	rounds := flag.Int("rounds", 5, "interleaved rounds")
 	secs := flag.Float64("secs", 3, "seconds of each sample")
 	conns := flag.Int("conns", 64, "connections")
-	sessions := flag.Int("sessions", 200, "sessions")
+	sessions := flag.Int("sessions", 0, "sessions; 0 = 200, with -scale up to 100,000")
+	scaling := flag.String("scale", "", "measure how the cost grows with: sessions, connections, bodies or all")
+	quick := flag.Bool("quick", false, "with -scale: a tenth of everything, in a minute")
 	flag.Parse()
 	var err error
-	if *role != "" {
+	switch {
+	case *role != "":
 		err = serveRole(*role)
-	} else {
+	case *scaling != "":
+		err = scale(os.Stdout, *scaling, *quick, cmp.Or(*sessions, 100_000))
+	default:
+		*sessions = cmp.Or(*sessions, 200)
 		err = measure(*rounds, time.Duration(*secs*float64(time.Second)), *conns, *sessions)
 	}
 	if err != nil {
@@ -47,9 +55,12 @@ func main() {
 // contender is one process under measurement.
 type contender struct {
 	name    string
+	bare    bool // a ReverseProxy alone
+	against int  // which one in the list it is compared with
 	address string
 	pid     int
 	cookies []string
+	visited int // which cookie the next run begins with
 	samples []sample
 }
 
@@ -69,22 +80,26 @@ func measure(rounds int, length time.Duration, conns, sessions int) error {
 	}
 	defer upstream.stop()
 	var list []*contender
-	for _, name := range []string{"bare", "cloakroom"} {
-		p, err := start(name, "UPSTREAM="+upstream.address)
-		if err != nil {
-			return err
+	for i, gogc := range []string{"100", "400"} {
+		bare := &contender{name: "bare, GOGC=" + gogc, bare: true, against: 2 * i}
+		ours := &contender{name: "Cloakroom, GOGC=" + gogc, against: 2 * i}
+		for _, c := range []*contender{bare, ours} {
+			stop, err := c.start("UPSTREAM="+upstream.address, "GOGC="+gogc)
+			if err != nil {
+				return err
+			}
+			defer stop()
 		}
-		defer p.stop()
-		list = append(list, &contender{name: name, address: p.address, pid: p.cmd.Process.Pid})
-	}
-	for range sessions {
-		cookie, err := login(list[1].address)
-		if err != nil {
-			return err
+		for range sessions {
+			cookie, err := login(ours.address)
+			if err != nil {
+				return err
+			}
+			ours.cookies = append(ours.cookies, cookie)
 		}
-		list[1].cookies = append(list[1].cookies, cookie)
+		bare.cookies = ours.cookies // the same bytes come in, whoever is in front
+		list = append(list, bare, ours)
 	}
-	list[0].cookies = list[1].cookies // the same bytes come in, whoever is in front
 	for range rounds {
 		for _, c := range list {
 			s, err := c.run(length, conns)
@@ -98,18 +113,37 @@ func measure(rounds int, length time.Duration, conns, sessions int) error {
 	return nil
 }
 
+// start starts the contender's process.
+func (c *contender) start(env ...string) (stop func(), err error) {
+	role := "cloakroom"
+	if c.bare {
+		role = "bare"
+	}
+	p, err := start(role, env...)
+	if err != nil {
+		return nil, err
+	}
+	c.address, c.pid = p.address, p.cmd.Process.Pid
+	return p.stop, nil
+}
+
 func report(out io.Writer, list []*contender) {
-	fmt.Fprintf(out, "%-10s %14s %12s %10s %10s %12s\n", "", "CPU µs/request", "requests/s", "p50 ms", "p99 ms", "CPU ratio")
+	fmt.Fprintf(out, "%-20s %14s %12s %10s %10s %14s %12s\n", "", "CPU µs/request", "requests/s", "p50 ms", "p99 ms", "CPU, same GOGC", "CPU ratio")
 	for _, c := range list {
-		var ratios []float64
-		for i, s := range c.samples {
-			ratios = append(ratios, s.cpu/list[0].samples[i].cpu)
-		}
-		fmt.Fprintf(out, "%-10s %14.1f %12.0f %10.2f %10.2f %12.2f\n", c.name,
+		fmt.Fprintf(out, "%-20s %14.1f %12.0f %10.2f %10.2f %14.2f %12.2f\n", c.name,
 			median(c.samples, func(s sample) float64 { return s.cpu }), median(c.samples, func(s sample) float64 { return s.rate }),
 			median(c.samples, func(s sample) float64 { return float64(s.p50) / 1e6 }), median(c.samples, func(s sample) float64 { return float64(s.p99) / 1e6 }),
-			median(ratios, func(f float64) float64 { return f }))
+			c.ratio(list[c.against]), c.ratio(list[0]))
 	}
+}
+
+// ratio is the median of what a request costs here over what it costs there, round by round.
+func (c *contender) ratio(other *contender) float64 {
+	var ratios []float64
+	for i, s := range c.samples {
+		ratios = append(ratios, s.cpu/other.samples[i].cpu)
+	}
+	return median(ratios, func(f float64) float64 { return f })
 }
 
 func median[T any](list []T, value func(T) float64) float64 {
@@ -136,7 +170,7 @@ func (c *contender) run(length time.Duration, conns int) (sample, error) {
 	began := time.Now()
 	for i := range conns {
 		wait.Go(func() {
-			times, err := c.hammer(ctx, i)
+			times, err := c.hammer(ctx, c.visited+i, conns)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, times...)
@@ -152,6 +186,7 @@ func (c *contender) run(length time.Duration, conns int) (sample, error) {
 	if len(all) == 0 {
 		return sample{}, errors.New("no answer")
 	}
+	c.visited += len(all)
 	slices.Sort(all)
 	n := float64(len(all))
 	return sample{
@@ -160,8 +195,9 @@ func (c *contender) run(length time.Duration, conns int) (sample, error) {
 	}, nil
 }
 
-// hammer sends requests over one connection, one after the other, with another session each time.
-func (c *contender) hammer(ctx context.Context, first int) ([]time.Duration, error) {
+// hammer sends requests over one connection, one after the other, with another session each time: those that the other
+// connections leave to it, so that all together go through the whole list.
+func (c *contender) hammer(ctx context.Context, first, step int) ([]time.Duration, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.address)
 	if err != nil {
 		return nil, err
@@ -169,12 +205,8 @@ func (c *contender) hammer(ctx context.Context, first int) ([]time.Duration, err
 	defer conn.Close() //nolint:errcheck // the run is over
 	var times []time.Duration
 	buf := make([]byte, 16<<10)
-	for i := first; ctx.Err() == nil; i++ {
-		request := "GET /api/hello HTTP/1.1\r\nHost: " + c.address + "\r\nAccept: application/json\r\n" +
-			"Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\nCookie: " + c.cookies[i%len(c.cookies)] + "\r\n"
-		if c.name == "bare" { // the token comes with the request: this one adds none
-			request += "Authorization: Bearer " + strings.Repeat("x", 46) + "\r\n"
-		}
+	for i := first; ctx.Err() == nil; i += step {
+		request := c.request("GET", "/api/hello", c.cookies[i%len(c.cookies)])
 		began := time.Now()
 		if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
 			return nil, err
@@ -185,6 +217,16 @@ func (c *contender) hammer(ctx context.Context, first int) ([]time.Duration, err
 		times = append(times, time.Since(began))
 	}
 	return times, nil
+}
+
+// request is the header of a request as the app sends it, without the empty line at its end.
+func (c *contender) request(method, path, cookie string) string {
+	request := method + " " + path + " HTTP/1.1\r\nHost: " + c.address + "\r\nAccept: application/json\r\n" +
+		"Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\nCookie: " + cookie + "\r\n"
+	if c.bare { // the token comes with the request: this one adds none
+		request += "Authorization: Bearer " + strings.Repeat("x", 46) + "\r\n"
+	}
+	return request
 }
 
 // answer reads one answer with a Content-Length, with as little work as possible.

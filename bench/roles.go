@@ -4,15 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"os/signal"
+	"runtime/debug"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cloakroom/cloakroom"
@@ -22,6 +27,9 @@ import (
 
 // serveRole is one of the processes: it prints its address and serves until it is killed.
 func serveRole(role string) error {
+	if role == "hold" {
+		return holdRole()
+	}
 	ln, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -41,10 +49,20 @@ func serveRole(role string) error {
 		return err
 	}
 	fmt.Println(ln.Addr())
+	go tidy()
 	if file := os.Getenv("PROFILE"); file != "" {
 		go profile(file + "." + role)
 	}
 	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(ln)
+}
+
+// tidy gives free memory back on SIGUSR1, so that what is resident is what is used.
+func tidy() {
+	ask := make(chan os.Signal, 1)
+	signal.Notify(ask, syscall.SIGUSR1)
+	for range ask {
+		debug.FreeOSMemory()
+	}
 }
 
 // profile writes a CPU profile of ten seconds, and then what was allocated meanwhile.
@@ -64,16 +82,54 @@ func profile(file string) {
 	}
 }
 
-// upstream answers 1 KB of JSON to whoever has a bearer token.
+// upstream answers 1 KB of JSON to whoever has a bearer token; below /api/bytes/ as many bytes as the path says, below
+// /api/upload how many came, and at /api/ws with a WebSocket on which nothing is said.
 func upstream() http.Handler {
 	body := []byte(`{"hello":"` + strings.Repeat("x", 1000) + `"}`)
+	block := make([]byte, 256<<10)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/api/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	})
+	mux.HandleFunc("/api/bytes/{n}", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.ParseInt(r.PathValue("n"), 10, 64)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.FormatInt(n, 10))
+		for n > 0 && err == nil {
+			var m int
+			m, err = w.Write(block[:min(n, int64(len(block)))])
+			n -= int64(m)
+		}
+	})
+	mux.HandleFunc("/api/upload", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		fmt.Fprint(w, n)
+	})
+	mux.HandleFunc("/api/ws", func(w http.ResponseWriter, _ *http.Request) {
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header.Get("Authorization")) < 40 {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(body)
+		mux.ServeHTTP(w, r)
 	})
 }
 
@@ -112,12 +168,18 @@ func product(self, address string) (http.Handler, error) {
 		return nil, err
 	}
 	go func() { _ = (&http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}).Serve(ln) }()
+	key := config.NewKey()
+	st, err := filled(self, "http://"+ln.Addr().String(), key)
+	if err != nil {
+		return nil, err
+	}
 	return cloakroom.New(config.Config{
+		Keys:   []config.Secret{key},
 		Limits: config.Limits{PerAccount: config.Rate{Burst: 100000, Per: time.Second}, PerAddress: config.Rate{Burst: 100000, Per: time.Second}},
 		Frontends: []config.Frontend{{
 			URL:       self,
 			Providers: []config.Provider{{Issuer: "http://" + ln.Addr().String(), ClientID: "app", ClientSecret: config.NewSecret("s"), PasswordLogin: true}},
 			Routes:    []config.Route{{Path: "/api/", Upstream: "http://" + address}},
 		}},
-	}, cloakroom.Options{Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), RequestLog: os.Stderr})
+	}, cloakroom.Options{Store: st, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), RequestLog: os.Stderr})
 }
