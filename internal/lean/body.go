@@ -99,12 +99,12 @@ func (b *body) drain() bool {
 	if b.kind == byClose || c.br.Buffered() == 0 || c.nc.SetReadDeadline(longAgo) != nil {
 		return false
 	}
-	c.limited = true
+	c.limited = true // until the next use
 	var waste [4 << 10]byte
 	for n := 0; n < maxDrain; {
 		m, err := b.read(waste[:])
 		if n += m; err != nil {
-			return err == io.EOF && c.unlimited() == nil //nolint:errorlint // read returns it bare
+			return err == io.EOF //nolint:errorlint // read returns it bare
 		}
 	}
 	return false

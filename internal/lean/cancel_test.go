@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"runtime"
 	"strings"
 	"testing"
@@ -69,6 +70,7 @@ func TestCancel(t *testing.T) {
 					}
 				}
 				rt := k.make(up.address, o)
+				var body io.ReadCloser
 				if tc.busy {
 					res, err := rt.RoundTrip(request(within(t), t, http.MethodGet, up.address, nil))
 					if err != nil {
@@ -83,7 +85,8 @@ func TestCancel(t *testing.T) {
 					ctx, cancel := context.WithCancelCause(within(t))
 					req := request(ctx, t, http.MethodPost, up.address, nil)
 					if tc.body != nil {
-						req.Body, req.ContentLength = tc.body(), 1<<40
+						body = tc.body()
+						req.Body, req.ContentLength = body, 1<<40
 					}
 					failed := make(chan error, 1)
 					read := make(chan struct{})
@@ -121,6 +124,9 @@ func TestCancel(t *testing.T) {
 				rt.(interface{ CloseIdleConnections() }).CloseIdleConnections()
 				if tc.busy {
 					return
+				}
+				if d, ok := body.(*deaf); ok {
+					<-d.closed
 				}
 				eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() <= before+3 })
 			})
@@ -176,7 +182,7 @@ func TestTimeouts(t *testing.T) {
 	both(t, func(t *testing.T, k kit) {
 		rt := k.make(up.address, lean.Options{ResponseHeaderTimeout: 20 * time.Millisecond})
 		for _, body := range []io.Reader{nil, strings.NewReader("at hand"), &closeCounter{Reader: strings.NewReader("not at hand")}} {
-			res, err := rt.RoundTrip(request(within(t), t, http.MethodPost, up.address, body))
+			res, err := rt.RoundTrip(request(t.Context(), t, http.MethodPost, up.address, body))
 			if err == nil {
 				res.Body.Close()
 			}
@@ -197,4 +203,18 @@ func TestTimeouts(t *testing.T) {
 			t.Errorf("%T %v", err, err)
 		}
 	})
+}
+
+// The end of the context comes when all of the answer is there, but before it was read.
+func TestCancelAtTheEnd(t *testing.T) {
+	var put error
+	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(within(t), &httptrace.ClientTrace{PutIdleConn: func(err error) { put = err }}))
+	res, err := scripted(&script{Reader: strings.NewReader(okHello)}).RoundTrip(request(ctx, t, http.MethodGet, "upstream", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if got := answerOf(res); !strings.Contains(got, `"hello"`) || put == nil {
+		t.Errorf("%s, and the connection is kept: %v", got, put == nil)
+	}
 }

@@ -46,6 +46,7 @@ func TestAnswers(t *testing.T) {
 		{name: "until close", raw: ok + "\r\nhello", closes: true, want: `HTTP/1.1 200 OK -1 "hello" close`},
 		{name: "Connection: close", raw: ok + "Connection: close\r\nContent-Length: 5\r\n\r\nhello", want: `HTTP/1.1 200 OK 5 "hello" map[Content-Length:[5]] close`},
 		{name: "Connection: close in a list", raw: ok + "Connection: x, Close\r\nContent-Length: 0\r\n\r\n", want: `HTTP/1.1 200 OK 0 "" map[Content-Length:[0]] close`},
+		{name: "Connection: almost close", raw: ok + "Connection: closed, clos\r\nContent-Length: 0\r\n\r\n", want: `HTTP/1.1 200 OK 0 "" map[Connection:[closed, clos] Content-Length:[0]]`, reuse: true},
 		{name: "HTTP/1.0", raw: "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", want: `HTTP/1.0 200 OK 5 "hello" map[Content-Length:[5]] close`},
 		{name: "HTTP/1.0 until close", raw: "HTTP/1.0 200 OK\r\n\r\nhello", closes: true, want: `HTTP/1.0 200 OK -1 "hello" close`},
 		{name: "HTTP/1.0 keep-alive", raw: "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", want: `HTTP/1.0 200 OK 5 "hello" map[Connection:[keep-alive] Content-Length:[5]]`, reuse: true},
@@ -146,8 +147,9 @@ func TestAnswers(t *testing.T) {
 				if !k.lean() && strings.Contains(tc.name, "space before") {
 					t.Skip("net/http waits for the end of the connection")
 				}
-				for range 2 {
-					if got := outcome(t, rt, m, up.address); got != want {
+				for i := range 2 {
+					// net/http may take what is left of one answer for the next, if it is quick enough.
+					if got := outcome(t, rt, m, up.address); got != want && (k.lean() || i == 0 || reuse) {
 						t.Errorf("got  %.500s\nwant %.500s", got, want)
 					}
 				}

@@ -104,6 +104,7 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "[fe80::1%en0]:80", "//x", "", "Content-Type: a/b\nlower: c", "hello", false, "")
 	f.Add("PUT", "h", "*", "?", "Connection: close\nHost: evil\nX: \t y ", "hello", true, "X-Sum: 1\nA: ")
 	f.Add("DELETE", "h", "", "a b", "Content-Length: 7\nTransfer-Encoding: x", "", true, "")
+	f.Add("GET", "h", "/", "", "User-Agent:  ", "", false, "")
 	f.Fuzz(func(t *testing.T, method, host, path, query, header, body string, chunks bool, trailer string) {
 		build := func() *http.Request {
 			req := (&http.Request{

@@ -331,3 +331,31 @@ func TestHeaderTimeoutEndsWithTheHeader(t *testing.T) {
 		tr.CloseIdleConnections()
 	})
 }
+
+// A connection that comes just when its request gives up is for the next one.
+func TestGivesUpWhenServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 200 {
+			p := &pipes{serve: slow(0)}
+			tr := lean.New(lean.Options{Dial: p.dial, MaxConns: 1})
+			first, err := tr.RoundTrip(request(t.Context(), t, http.MethodGet, "upstream", nil))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- get(ctx, t, tr) }()
+			synctest.Wait() // it waits for the only connection
+			cancel()
+			_, _ = io.Copy(io.Discard, first.Body) // and is given it before it has seen the end
+			first.Body.Close()
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			if err := get(t.Context(), t, tr); err != nil {
+				t.Error(err)
+			}
+			tr.CloseIdleConnections()
+		}
+	})
+}

@@ -224,7 +224,7 @@ func (out *outgoing) header(c *conn, trace *httptrace.ClientTrace) ([]byte, erro
 	h.add("Host", out.host)
 	if agent, ok := req.Header["User-Agent"]; !ok {
 		h.add("User-Agent", "Go-http-client/1.1")
-	} else if len(agent) > 0 && trim(agent[0]) != "" {
+	} else if len(agent) > 0 && agent[0] != "" {
 		h.add("User-Agent", trim(agent[0]))
 	}
 	if req.Close && !hasToken(req.Header["Connection"], "close") {

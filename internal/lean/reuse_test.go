@@ -185,7 +185,7 @@ func listen(t *testing.T, kind string, serve func(net.Conn)) (lean.Options, *ato
 			}
 			conns.Add(1)
 			if config != nil {
-				c = tls.Server(c, config)
+				c = tls.Server(&holding{Conn: c}, config)
 			}
 			go func() { defer c.Close(); serve(c) }()
 		}
@@ -255,6 +255,72 @@ func TestCloseEarly(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who asks for the end of the connection gets it, even if the upstream keeps it.
+func TestCloseAsked(t *testing.T) {
+	both(t, func(t *testing.T, k kit) {
+		up := newUpstream(t, answers(okHello, false))
+		rt := k.make(up.address, lean.Options{})
+		for range 2 {
+			req := request(within(t), t, http.MethodGet, up.address, nil)
+			req.Close = true
+			res, err := rt.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answerOf(res)
+		}
+		if n := up.conns.Load(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+// Over TLS an answer that nobody asked for may have been read from the socket together with the one before.
+func TestUnaskedInTLS(t *testing.T) {
+	o, conns := listen(t, "tls", func(c net.Conn) {
+		br := bufio.NewReader(c)
+		for {
+			if _, err := readHead(br); err != nil {
+				return
+			}
+			held, _ := c.(*tls.Conn).NetConn().(*holding)
+			held.hold()
+			_, _ = io.WriteString(c, okHello)
+			_, _ = io.WriteString(c, okHello)
+			held.flush()
+		}
+	})
+	rt := lean.New(o)
+	for range 2 {
+		res, err := rt.RoundTrip(request(within(t), t, http.MethodPost, "upstream", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answerOf(res)
+	}
+	if n := conns.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// holding is a connection that can hold back what is written, and write it at once.
+type holding struct {
+	net.Conn
+	held []byte
+	on   bool
+}
+
+func (h *holding) hold()  { h.on = true }
+func (h *holding) flush() { h.on = false; _, _ = h.Conn.Write(h.held); h.held = nil }
+
+func (h *holding) Write(p []byte) (int, error) {
+	if h.on {
+		h.held = append(h.held, p...)
+		return len(p), nil
+	}
+	return h.Conn.Write(p)
 }
 
 // Both call the hooks of a trace at the same points, as far as an observer can tell.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"runtime"
 	"strconv"
@@ -240,6 +241,70 @@ func TestExpectContinue(t *testing.T) {
 				eventually(t, "the body is closed", func() bool { return body.closed.Load() == 1 })
 			})
 		})
+	}
+}
+
+// A body that was not sent makes the connection useless, however late the answer ends.
+func TestUnsentBody(t *testing.T) {
+	closed := make(chan struct{}, 2)
+	up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+		if _, err := readHead(br); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 2\r\n\r\nn")
+		<-closed
+		_, _ = io.WriteString(c, "o")
+		_, _ = br.ReadByte()
+	})
+	rt := kits[1].make(up.address, lean.Options{ExpectContinueTimeout: time.Hour})
+	for range 2 {
+		req := request(within(t), t, http.MethodPost, up.address, &closeCounter{Reader: strings.NewReader("hello")})
+		req.ContentLength = 5
+		req.Header.Set("Expect", "100-continue")
+		written := make(chan struct{})
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(written) }}))
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-written
+		closed <- struct{}{}
+		if got := answerOf(res); !strings.Contains(got, `"no"`) {
+			t.Error(got)
+		}
+	}
+	if n := up.conns.Load(); n != 2 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// What has come is read, though the end of the last chunk has not.
+func TestChunkIsNotHeldUp(t *testing.T) {
+	for _, rest := range []string{"\r\n0\r\n\r\n", "\r\n", "0\r\n\r\n", "\r\n\r\n"} {
+		whole := "5\r\nhello\r\n0\r\n\r\n"
+		read := make(chan struct{})
+		up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+			if _, err := readHead(br); err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+strings.TrimSuffix(whole, rest))
+			<-read
+			_, _ = io.WriteString(c, rest)
+		})
+		res, err := kits[1].make(up.address, lean.Options{}).RoundTrip(request(within(t), t, http.MethodGet, up.address, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b [64]byte
+		n, err := res.Body.Read(b[:])
+		if string(b[:n]) != "hello" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+		close(read)
+		if more, err := io.ReadAll(res.Body); len(more) > 0 || err != nil {
+			t.Errorf("%q, %v", more, err)
+		}
+		res.Body.Close()
 	}
 }
 
