@@ -38,12 +38,15 @@ func TestEvents(t *testing.T) {
 		for _, upstream := range []string{"http", "h2c"} {
 			for _, h2 := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s h2=%t to %s", k, h2, upstream), func(t *testing.T) {
+					if long {
+						t.Parallel() // the minutes of silence
+					}
 					api := events{make(chan int), make(chan struct{}, 1)}
 					address := serveUpstream(t, upstream, a, api)
 					f := startFront(t, k, a, fmt.Sprintf("{path: /events, upstream: %q}", address))
 					client := f.client(h2)
 					defer client.CloseIdleConnections()
-					through := api.read(t, client, f.request("GET", "/events", nil))
+					through := api.read(t, client, f.request("GET", "/events", nil), long)
 					if upstream != "http" {
 						return
 					}
@@ -51,7 +54,7 @@ func TestEvents(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					direct := api.read(t, http.DefaultClient, req)
+					direct := api.read(t, http.DefaultClient, req, false)
 					t.Logf("first event after %s, directly %s: %.1f times", through, direct, float64(through)/float64(direct))
 				})
 			}
@@ -60,7 +63,7 @@ func TestEvents(t *testing.T) {
 }
 
 // read takes a hundred events one by one, goes away, which the server has to hear of, and returns the time to the first.
-func (e events) read(t *testing.T, client *http.Client, req *http.Request) time.Duration {
+func (e events) read(t *testing.T, client *http.Client, req *http.Request, silence bool) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	res, err := client.Do(req)
@@ -83,7 +86,7 @@ func (e events) read(t *testing.T, client *http.Client, req *http.Request) time.
 	}()
 	var first time.Duration
 	for n := range 100 {
-		if n == 50 && long {
+		if n == 50 && silence {
 			time.Sleep(time.Minute) // nobody on the way may take silence for the end
 		}
 		e.next <- n

@@ -210,18 +210,30 @@ func (c caller) testError(t *testing.T) {
 	}
 }
 
+// testDeadline gives the call more time until it gets to the server within it.
 func (c caller) testDeadline(t *testing.T) {
-	ctx, cancel := c.context(t)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if _, err := c.unary(ctx, "Wait", nil); status.Code(err) != codes.DeadlineExceeded && status.Code(err) != codes.Unavailable {
-		t.Errorf("the caller got %v", err)
+	for deadline := time.Second; ; deadline *= 2 {
+		ctx, cancel := c.context(t)
+		defer cancel()
+		ctx, cancel = context.WithTimeout(ctx, deadline)
+		defer cancel()
+		if _, err := c.unary(ctx, "Wait", nil); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("the caller got %v", err)
+		}
+		select {
+		case got := <-c.api.begun:
+			if got != "with a deadline" {
+				t.Errorf("the server was called %s", got)
+			}
+			receive(t, "the deadline at the server", c.api.cancelled)
+			return
+		default:
+			if deadline > patience {
+				t.Fatal("no call got to the server")
+			}
+			t.Logf("the call did not get to the server within %s", deadline)
+		}
 	}
-	if got := receive(t, "the call", c.api.begun); got != "with a deadline" {
-		t.Errorf("the server was called %s", got)
-	}
-	receive(t, "the deadline at the server", c.api.cancelled)
 }
 
 func (c caller) testCancellation(t *testing.T) {

@@ -286,5 +286,6 @@ func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		problem = web.NewProblem(web.CodeUpstreamTimeout, "Try again in a moment.")
 	}
+	problem.GRPC = resetCode(r, err)
 	p.refuse(w, r, problem.Because(err))
 }

@@ -18,29 +18,35 @@ func IsGRPC(r *http.Request) bool {
 
 // The codes of gRPC that problems become.
 const (
-	grpcUnknown           = 2
-	grpcInvalidArgument   = 3
-	grpcPermissionDenied  = 7
-	grpcResourceExhausted = 8
-	grpcUnimplemented     = 12
-	grpcInternal          = 13
-	grpcUnavailable       = 14
-	grpcUnauthenticated   = 16
+	GRPCCancelled         = 1
+	GRPCDeadlineExceeded  = 4
+	GRPCResourceExhausted = 8
+	GRPCInternal          = 13
+	GRPCUnavailable       = 14
+
+	grpcUnknown          = 2
+	grpcInvalidArgument  = 3
+	grpcPermissionDenied = 7
+	grpcUnimplemented    = 12
+	grpcUnauthenticated  = 16
 )
 
 var grpcCodes = map[int]int{
 	http.StatusBadRequest: grpcInvalidArgument, http.StatusUnsupportedMediaType: grpcInvalidArgument,
 	http.StatusUnauthorized: grpcUnauthenticated, http.StatusForbidden: grpcPermissionDenied,
 	http.StatusNotFound: grpcUnimplemented, http.StatusMethodNotAllowed: grpcUnimplemented,
-	http.StatusRequestEntityTooLarge: grpcResourceExhausted, http.StatusTooManyRequests: grpcResourceExhausted,
-	http.StatusInternalServerError: grpcInternal,
-	http.StatusBadGateway:          grpcUnavailable, http.StatusServiceUnavailable: grpcUnavailable, http.StatusGatewayTimeout: grpcUnavailable,
+	http.StatusRequestEntityTooLarge: GRPCResourceExhausted, http.StatusTooManyRequests: GRPCResourceExhausted,
+	http.StatusInternalServerError: GRPCInternal,
+	http.StatusBadGateway:          GRPCUnavailable, http.StatusServiceUnavailable: GRPCUnavailable, http.StatusGatewayTimeout: GRPCUnavailable,
 }
 
 // WriteGRPC answers a call of gRPC with the problem: headers only, which are its trailers, too.
 func (p *Problem) WriteGRPC(w http.ResponseWriter, r *http.Request) {
 	p.Headers(w, r)
-	code, ok := grpcCodes[p.Status]
+	code, ok := p.GRPC, p.GRPC != 0
+	if !ok {
+		code, ok = grpcCodes[p.Status]
+	}
 	if !ok {
 		code = grpcUnknown
 	}

@@ -46,7 +46,13 @@ func TestWriteGRPC(t *testing.T) {
 			t.Errorf("%s: %d %v", code, w.Code, h)
 		}
 	}
+	own := NewProblem(CodeUpstreamUnreachable, "")
+	own.GRPC = GRPCDeadlineExceeded
 	w := httptest.NewRecorder()
+	if own.WriteGRPC(w, httptest.NewRequest("POST", "/", nil)); w.Header().Get("Grpc-Status") != "4" {
+		t.Error(w.Header())
+	}
+	w = httptest.NewRecorder()
 	NewProblem(CodeNotFound, "").WriteGRPC(w, httptest.NewRequest("POST", "/", nil))
 	if got := w.Header().Get("Grpc-Message"); got != "not_found: There is nothing here." {
 		t.Error(got)

@@ -103,6 +103,7 @@ type Problem struct {
 	LoginURL   string
 	Step       any    // what a login in progress waits for, so that an app need not remember it
 	Allow      string // for 405
+	GRPC       int    // what a call of gRPC gets in place of the status's code; 0 = that one
 	Cause      error  // for the log only
 }
 
