@@ -94,8 +94,13 @@ func (l *Logger) tellDropped() {
 	}
 }
 
-// maxWrite is the size of a write from which on no more lines wait for it.
-const maxWrite = 32 << 10
+const (
+	// maxWrite is the size of a write from which on no more lines wait for it.
+	maxWrite = 32 << 10
+	// gather is how long a line waits for others: to wake the writer for each of them, and a write(2) for each, would cost
+	// more than the lines.
+	gather = 10 * time.Millisecond
+)
 
 // together writes an event, with those that wait in the queue.
 func (l *Logger) together(e *Request) {
@@ -104,15 +109,17 @@ func (l *Logger) together(e *Request) {
 		l.request(e)
 		return
 	}
+	select {
+	case <-time.After(gather):
+	case <-l.quit:
+	}
 	l.buf = appendLine(l.buf[:0], e)
-	for len(l.buf) < maxWrite {
-		select {
-		case e = <-l.queue:
-			l.buf = appendLine(l.buf, e)
-			continue
-		default:
+	for n := len(l.queue); n > 0; n-- { // nobody else takes from it
+		if len(l.buf) >= maxWrite {
+			_, _ = l.lines.Write(l.buf)
+			l.buf = l.buf[:0]
 		}
-		break
+		l.buf = appendLine(l.buf, <-l.queue)
 	}
 	_, _ = l.lines.Write(l.buf) // where would one say that the log cannot be written
 }
