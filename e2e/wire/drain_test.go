@@ -26,7 +26,7 @@ func testDrain(t *testing.T, k kind, a authority, h2 bool) {
 	const size = 32 << 20
 	api, ws := newEcho(), newSockets()
 	sent, release := make(chan struct{}), make(chan struct{})
-	files := serveUpstream(t, "http", a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	files, _ := serveUpstream(t, "http", a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(size))
 		s := newStream(size)
 		buf := make([]byte, 1<<20)
@@ -39,9 +39,10 @@ func testDrain(t *testing.T, k kind, a authority, h2 bool) {
 			_, _ = w.Write(buf[:n])
 		}
 	}))
+	socketsAt, _ := serveUpstream(t, "http", a, ws)
 	f := startFront(t, k, a,
 		fmt.Sprintf("{path: %s, upstream: %q}", service, api.serve(t, "h2c", a)),
-		fmt.Sprintf("{path: /ws/, upstream: %q}", serveUpstream(t, "http", a, ws)),
+		fmt.Sprintf("{path: /ws/, upstream: %q}", socketsAt),
 		fmt.Sprintf("{path: /download, upstream: %q}", files))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()

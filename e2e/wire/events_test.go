@@ -35,15 +35,15 @@ func (e events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestEvents(t *testing.T) {
 	a := newAuthority(t)
 	for _, k := range []kind{secure, plain} {
-		for _, upstream := range []string{"http", "h2c"} {
+		for _, upstream := range []string{"http", "h2c", "lean"} {
 			for _, h2 := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s h2=%t to %s", k, h2, upstream), func(t *testing.T) {
 					if long {
 						t.Parallel() // the minutes of silence
 					}
 					api := events{make(chan int), make(chan struct{}, 1)}
-					address := serveUpstream(t, upstream, a, api)
-					f := startFront(t, k, a, fmt.Sprintf("{path: /events, upstream: %q}", address))
+					address, connection := serveUpstream(t, upstream, a, api)
+					f := startFront(t, k, a, fmt.Sprintf("{path: /events, upstream: %q%s}", address, connection))
 					client := f.client(h2)
 					defer client.CloseIdleConnections()
 					through := api.read(t, client, f.request("GET", "/events", nil), long)

@@ -305,7 +305,7 @@ func TestGRPCWeb(t *testing.T) {
 		t.Run(contentType, func(t *testing.T) {
 			var got []byte
 			answer := append(message("für dich"), frame(0x80, []byte("grpc-status: 0\r\ngrpc-message: \r\n"))...)
-			api := serveUpstream(t, "http", authority{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			api, _ := serveUpstream(t, "http", authority{}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got, _ = io.ReadAll(r.Body)
 				if r.Header.Get("Content-Type") != contentType || r.Header.Get("X-Grpc-Web") != "1" || !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
 					t.Errorf("headers %v", r.Header)

@@ -20,10 +20,10 @@ import (
 func TestStreams(t *testing.T) {
 	const half = 500
 	a := newAuthority(t)
-	for _, upstream := range []string{"http", "h2c"} {
+	for _, upstream := range []string{"http", "h2c", "lean"} {
 		t.Run(upstream, func(t *testing.T) {
 			held, release := make(chan struct{}, half), make(chan struct{})
-			address := serveUpstream(t, upstream, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			address, connection := serveUpstream(t, upstream, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if strings.HasPrefix(r.URL.Path, "/api/slow/") {
 					held <- struct{}{}
 					select {
@@ -34,7 +34,7 @@ func TestStreams(t *testing.T) {
 				}
 				fmt.Fprint(w, r.URL.Path)
 			}))
-			f := startFront(t, secure, a, fmt.Sprintf("{path: /api/, upstream: %q}", address))
+			f := startFront(t, secure, a, fmt.Sprintf("{path: /api/, upstream: %q%s}", address, connection))
 			var dialled atomic.Int32
 			transport := &http2.Transport{
 				TLSClientConfig: f.tls.Clone(), StrictMaxConcurrentStreams: true,

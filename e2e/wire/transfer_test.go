@@ -67,14 +67,11 @@ func TestLargeBodies(t *testing.T) {
 		size = 5 << 30
 	}
 	a := newAuthority(t)
-	for _, upstream := range []string{"http", "https"} { // https: HTTP/2 there, too
+	for _, upstream := range []string{"http", "lean", "https"} { // https: HTTP/2 there, too
 		for _, h2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("h2=%t to %s", h2, upstream), func(t *testing.T) {
-				route := fmt.Sprintf("{path: /bodies, upstream: %q", serveUpstream(t, upstream, a, http.HandlerFunc(bodies)))
-				if upstream == "https" {
-					route += fmt.Sprintf(", connection: {ca_file: %q}", a.caFile)
-				}
-				f := startFront(t, secure, a, route+"}")
+				address, connection := serveUpstream(t, upstream, a, http.HandlerFunc(bodies))
+				f := startFront(t, secure, a, fmt.Sprintf("{path: /bodies, upstream: %q%s}", address, connection))
 				client := f.client(h2)
 				defer client.CloseIdleConnections()
 				measure := func(what string, move func()) {

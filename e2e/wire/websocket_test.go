@@ -93,17 +93,17 @@ func (f *front) dialWS(ctx context.Context, client *http.Client, path string) (*
 	return c, nil
 }
 
-func startSockets(t *testing.T, k kind) (*front, *sockets) {
+func startSockets(t *testing.T, k kind, upstream string) (*front, *sockets) {
 	t.Helper()
 	s := newSockets()
-	f := startFront(t, k, newAuthority(t), fmt.Sprintf("{path: /ws/, upstream: %q}", serveUpstream(t, "http", authority{}, s)))
-	return f, s
+	address, connection := serveUpstream(t, upstream, authority{}, s)
+	return startFront(t, k, newAuthority(t), fmt.Sprintf("{path: /ws/, upstream: %q%s}", address, connection)), s
 }
 
 func TestWebSocket(t *testing.T) {
-	for _, k := range []kind{secure, plain} {
-		t.Run(k.String(), func(t *testing.T) {
-			f, s := startSockets(t, k)
+	for k, upstream := range map[kind]string{secure: "http", plain: "lean"} {
+		t.Run(fmt.Sprintf("%s to %s", k, upstream), func(t *testing.T) {
+			f, s := startSockets(t, k, upstream)
 			client := f.client(false)
 			open := func(t *testing.T, path string) (*websocket.Conn, context.Context) {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -209,7 +209,7 @@ func TestIdleWebSockets(t *testing.T) {
 		n = 10_000
 	}
 	t.Run("over HTTP/1.1", func(t *testing.T) {
-		f, s := startSockets(t, plain)
+		f, s := startSockets(t, plain, "http")
 		client := f.client(false)
 		// Two descriptors each in the proxy, and in this process, which is client and server.
 		n := min(n, int(files/2)-200)
@@ -223,7 +223,7 @@ func TestIdleWebSockets(t *testing.T) {
 		})
 	})
 	t.Run("over HTTP/2", func(t *testing.T) {
-		f, s := startSockets(t, secure)
+		f, s := startSockets(t, secure, "http")
 		transport := &http2.Transport{TLSClientConfig: f.tls.Clone()}
 		defer transport.CloseIdleConnections()
 		// Without a first answer the transport does not know yet that the server takes CONNECT with a protocol.

@@ -364,9 +364,16 @@ func (f *front) logout(t *testing.T) {
 	}
 }
 
-// serveUpstream serves an API on loopback: "http", "h2c" or "https" (with ALPN). It returns its address.
-func serveUpstream(t *testing.T, scheme string, a authority, h http.Handler) string {
+// serveUpstream serves an API on loopback: "http", "h2c", "https" (with ALPN), or "lean" (http by the lean transport). It
+// returns its address and what its route says of the connection.
+func serveUpstream(t *testing.T, scheme string, a authority, h http.Handler) (address, connection string) {
 	t.Helper()
+	switch scheme {
+	case "lean":
+		scheme, connection = "http", ", connection: {transport: lean}"
+	case "https":
+		connection = fmt.Sprintf(", connection: {ca_file: %q}", a.caFile)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +390,7 @@ func serveUpstream(t *testing.T, scheme string, a authority, h http.Handler) str
 		go func() { _ = s.Serve(ln) }()
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return scheme + "://" + ln.Addr().String()
+	return scheme + "://" + ln.Addr().String(), connection
 }
 
 // receive waits for something on c.
