@@ -76,16 +76,18 @@ func (m *moving) Close() error {
 // clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream. One of known
 // length is a message, not a stream: a client that sends nothing of it for too long is cut off.
 //
-// Nobody may read it after the handler is over, and a transport that closes it does not close the client's: that would
-// read the rest of it.
+// Nobody may read it after the handler is over. A transport that closes it does not close that of an HTTP/1.1 client:
+// that would read the rest of it. That of HTTP/2 is closed, or a transport of HTTP/2 would wait for what the client
+// sends next when the upstream has said its last, and the client for what it said.
 type clientBody struct {
-	body   io.Reader
+	body   io.ReadCloser
+	h2     bool
 	client *stalled // nil for a stream
 	closed atomic.Bool
 }
 
 func newClientBody(w http.ResponseWriter, r *http.Request, stall time.Duration) *clientBody {
-	b := &clientBody{body: r.Body}
+	b := &clientBody{body: r.Body, h2: r.ProtoMajor == 2}
 	if r.ContentLength > 0 {
 		b.client = newStalled(stall, func() { _ = http.NewResponseController(w).SetReadDeadline(past) })
 	}
@@ -113,7 +115,9 @@ func (b *clientBody) Read(p []byte) (int, error) {
 }
 
 func (b *clientBody) Close() error {
-	b.closed.Store(true)
+	if !b.closed.Swap(true) && b.h2 {
+		return b.body.Close()
+	}
 	return nil
 }
 

@@ -28,6 +28,20 @@ func (p *provider) asideOf(old oidc.TokenSet, x oidc.Exchange, target oidc.Targe
 	return x
 }
 
+// asked is how often the provider was asked.
+func (p *provider) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
+// set changes what the provider does.
+func (p *provider) set(change func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change()
+}
+
 func (p *provider) mint(subject string, target oidc.Target) (oidc.AccessToken, error) {
 	p.mu.Lock()
 	p.calls++
@@ -65,7 +79,7 @@ func (f *fixture) access(l *Live, need Need) string {
 func TestOneRefreshForEachTarget(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		ticket, _ := f.login()
-		f.p.delay = 3 * time.Second
+		f.p.set(func() { f.p.delay = 3 * time.Second })
 		var wait sync.WaitGroup
 		var wrong atomic.Int64
 		for i := range 200 {
@@ -88,19 +102,19 @@ func TestOneRefreshForEachTarget(t *testing.T) {
 			})
 		}
 		wait.Wait()
-		if wrong.Load() != 0 || f.p.calls != 2 || f.p.reused != 0 {
-			t.Errorf("%d got what they did not ask for, %d token requests, %d times a spent token", wrong.Load(), f.p.calls, f.p.reused)
+		if wrong.Load() != 0 || f.p.asked() != 2 || f.p.reused != 0 {
+			t.Errorf("%d got what they did not ask for, %d token requests, %d times a spent token", wrong.Load(), f.p.asked(), f.p.reused)
 		}
 		l, _ := f.Lookup(t.Context(), ticket)
-		if f.access(l, own) != "access-1" || f.p.calls != 2 {
+		if f.access(l, own) != "access-1" || f.p.asked() != 2 {
 			t.Error("the session's own token did not stay")
 		}
 		time.Sleep(50 * time.Second) // its own one is due: the others stay
 		f.access(l, own)
 		synctest.Wait()
 		time.Sleep(5 * time.Second)
-		if got := f.p.targets[2]; f.p.calls != 3 || got != (oidc.Target{}) {
-			t.Errorf("%d token requests, the last for %v", f.p.calls, got)
+		if got := f.p.targets[2]; f.p.asked() != 3 || got != (oidc.Target{}) {
+			t.Errorf("%d token requests, the last for %v", f.p.asked(), got)
 		}
 		if f.access(l, own) != "access-4" {
 			t.Error("the session's own token was not renewed")
@@ -113,17 +127,17 @@ func TestOneRefreshForEachTarget(t *testing.T) {
 func TestTargetsAreKept(t *testing.T) {
 	fleet(t, 2, nil, func(t *testing.T, _ *hub, r []*replica) {
 		p, f := r[0].p, r[0].fixture
-		p.life = 10 * time.Minute
+		p.set(func() { p.life = 10 * time.Minute })
 		ticket, l := r[0].login()
 		there := wantLive(t, r[1], ticket, "there")
 		first := f.access(l, orders)
 		time.Sleep(2 * time.Second)
 		got, err := r[1].Access(t.Context(), there, orders)
-		if err != nil || got.Value != first || p.calls != 1 {
-			t.Errorf("the other process: %v, the same %v, %d token requests", err, got.Value == first, p.calls)
+		if err != nil || got.Value != first || p.asked() != 1 {
+			t.Errorf("the other process: %v, the same %v, %d token requests", err, got.Value == first, p.asked())
 		}
 		// Both at once, for different targets: one presents after the other.
-		p.delay = 3 * time.Second
+		p.set(func() { p.delay = 3 * time.Second })
 		third := Need{Kind: User, Target: oidc.Target{Scope: "third"}}
 		var wait sync.WaitGroup
 		wait.Go(func() {
@@ -137,8 +151,8 @@ func TestTargetsAreKept(t *testing.T) {
 			}
 		})
 		wait.Wait()
-		if p.reused != 0 || p.calls != 3 {
-			t.Errorf("%d token requests, %d times a spent token", p.calls, p.reused)
+		if p.reused != 0 || p.asked() != 3 {
+			t.Errorf("%d token requests, %d times a spent token", p.asked(), p.reused)
 		}
 	})
 }
@@ -149,14 +163,14 @@ func TestTargetAhead(t *testing.T) {
 		_, l := f.login()
 		first := f.access(l, orders)
 		time.Sleep(52 * time.Second)
-		f.p.delay = 3 * time.Second
+		f.p.set(func() { f.p.delay = 3 * time.Second })
 		began := time.Now()
 		if f.access(l, orders) != first || time.Since(began) != 0 {
 			t.Error("a token that lives was not given at once")
 		}
 		time.Sleep(4 * time.Second)
-		if f.access(l, orders) == first || f.p.calls != 2 {
-			t.Errorf("not renewed ahead: %d token requests", f.p.calls)
+		if f.access(l, orders) == first || f.p.asked() != 2 {
+			t.Errorf("not renewed ahead: %d token requests", f.p.asked())
 		}
 	})
 }
@@ -169,7 +183,9 @@ func TestTargetDenied(t *testing.T) {
 	}{{oidc.Misconfigured, ErrDenied}, {oidc.Definitive, ErrDenied}, {oidc.StepUp, ErrStepUp}} {
 		inBubble(t, nil, func(t *testing.T, f *fixture) {
 			_, l := f.login()
-			f.p.fault = func(int) (oidc.Exchange, error, bool) { return oidc.Exchange{}, &oidc.Error{Kind: c.kind}, true }
+			f.p.set(func() {
+				f.p.fault = func(int) (oidc.Exchange, error, bool) { return oidc.Exchange{}, &oidc.Error{Kind: c.kind}, true }
+			})
 			for range 50 {
 				if _, err := f.Access(t.Context(), l, orders); !errors.Is(err, c.want) {
 					t.Fatalf("%v: %v", c.kind, err)
@@ -179,10 +195,10 @@ func TestTargetDenied(t *testing.T) {
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
-			if f.p.calls < 2 || f.p.calls > 4 || l.Degraded() {
-				t.Errorf("asked %d times in 5 s; degraded: %v", f.p.calls, l.Degraded())
+			if f.p.asked() < 2 || f.p.asked() > 4 || l.Degraded() {
+				t.Errorf("asked %d times in 5 s; degraded: %v", f.p.asked(), l.Degraded())
 			}
-			f.p.fault = nil
+			f.p.set(func() { f.p.fault = nil })
 			time.Sleep(time.Minute)
 			if f.access(l, orders) == "" || f.access(l, own) == "access-1" {
 				t.Error("it did not go on")
@@ -198,7 +214,7 @@ func TestTargetDenied(t *testing.T) {
 func TestTargetOfADeadFamily(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
-		f.p.dead = true
+		f.p.set(func() { f.p.dead = true })
 		if _, err := f.Access(t.Context(), l, orders); !errors.Is(err, ErrDenied) {
 			t.Errorf("%v", err)
 		}
@@ -216,14 +232,16 @@ func TestTargetOfADeadFamily(t *testing.T) {
 func TestTargetOfAnIllProvider(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, f *fixture) {
 		_, l := f.login()
-		f.p.fault = func(int) (oidc.Exchange, error, bool) {
-			return oidc.Exchange{}, &oidc.Error{Kind: oidc.Transient}, true
-		}
+		f.p.set(func() {
+			f.p.fault = func(int) (oidc.Exchange, error, bool) {
+				return oidc.Exchange{}, &oidc.Error{Kind: oidc.Transient}, true
+			}
+		})
 		_, err := f.Access(t.Context(), l, orders)
 		if u, ok := errors.AsType[*Unavailable](err); !ok || u.RetryAfter < time.Second {
 			t.Errorf("%v", err)
 		}
-		f.p.fault = nil
+		f.p.set(func() { f.p.fault = nil })
 		time.Sleep(2 * time.Second)
 		if f.access(l, orders) == "" {
 			t.Error("not served again")
@@ -238,8 +256,8 @@ func TestTargetOfAnIllProvider(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Access(t.Context(), l, orders); !errors.Is(err, ErrDenied) || f.p.calls != 0 {
-			t.Errorf("%v, %d token requests", err, f.p.calls)
+		if _, err := f.Access(t.Context(), l, orders); !errors.Is(err, ErrDenied) || f.p.asked() != 0 {
+			t.Errorf("%v, %d token requests", err, f.p.asked())
 		}
 	})
 }
@@ -252,20 +270,22 @@ func TestTargetLost(t *testing.T) {
 		o.Providers["main"] = p
 	}, func(t *testing.T, f *fixture) {
 		_, l := f.login()
-		f.p.fault = func(int) (oidc.Exchange, error, bool) {
-			return oidc.Exchange{}, &oidc.Error{Kind: oidc.Ambiguous}, true
-		}
+		f.p.set(func() {
+			f.p.fault = func(int) (oidc.Exchange, error, bool) {
+				return oidc.Exchange{}, &oidc.Error{Kind: oidc.Ambiguous}, true
+			}
+		})
 		if _, err := f.Access(t.Context(), l, orders); !isUnavailable(err) {
 			t.Errorf("%v", err)
 		}
-		f.p.fault = nil
+		f.p.set(func() { f.p.fault = nil })
 		time.Sleep(30 * time.Second)
 		if _, err := f.Access(t.Context(), l, orders); !isUnavailable(err) || f.access(l, own) != "access-1" {
 			t.Errorf("%v; the session's own token serves out its life", err)
 		}
 		time.Sleep(31 * time.Second)
-		if _, err := f.Access(t.Context(), l, own); !errors.Is(err, ErrEnded) || f.p.calls != 1 || f.reasons()[0] != ReasonRefreshLost {
-			t.Errorf("%v, %d token requests, %v", err, f.p.calls, f.reasons())
+		if _, err := f.Access(t.Context(), l, own); !errors.Is(err, ErrEnded) || f.p.asked() != 1 || f.reasons()[0] != ReasonRefreshLost {
+			t.Errorf("%v, %d token requests, %v", err, f.p.asked(), f.reasons())
 		}
 	})
 }
@@ -277,7 +297,7 @@ func TestRenewTargets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(o *Options) { o.ClientOf = "main" }, func(t *testing.T, f *fixture) {
-				f.p.life = time.Hour
+				f.p.set(func() { f.p.life = time.Hour })
 				_, l := f.login()
 				first, err := f.Access(t.Context(), l, need)
 				if err != nil {
@@ -287,8 +307,8 @@ func TestRenewTargets(t *testing.T) {
 				if err != nil || !ok || second.Value == first.Value || second.Generation <= first.Generation {
 					t.Fatalf("%v %v", ok, err)
 				}
-				if again, ok, err := f.Renew(t.Context(), l, need, first.Generation); err != nil || !ok || again.Value != second.Value || f.p.calls != 2 {
-					t.Errorf("an older rejection: %v %v, %d token requests", ok, err, f.p.calls)
+				if again, ok, err := f.Renew(t.Context(), l, need, first.Generation); err != nil || !ok || again.Value != second.Value || f.p.asked() != 2 {
+					t.Errorf("an older rejection: %v %v, %d token requests", ok, err, f.p.asked())
 				}
 				f.Rejected(l, need, second.Generation)
 				for range 5 {
@@ -296,8 +316,8 @@ func TestRenewTargets(t *testing.T) {
 						t.Errorf("%v %v", ok, err)
 					}
 				}
-				if f.p.calls != 2 {
-					t.Errorf("an API drives the provider: %d token requests", f.p.calls)
+				if f.p.asked() != 2 {
+					t.Errorf("an API drives the provider: %d token requests", f.p.asked())
 				}
 				if f.access(l, need) != second.Value {
 					t.Error("the current token is not used any more")
@@ -315,7 +335,7 @@ func TestMinted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(o *Options) { o.ClientOf = "main" }, func(t *testing.T, f *fixture) {
-				f.p.delay = time.Second
+				f.p.set(func() { f.p.delay = time.Second })
 				_, l := f.login()
 				var wait sync.WaitGroup
 				for range 100 {
@@ -323,8 +343,8 @@ func TestMinted(t *testing.T) {
 				}
 				wait.Wait()
 				first := f.access(l, need)
-				if f.p.calls != 1 || first == "" {
-					t.Errorf("%d token requests", f.p.calls)
+				if f.p.asked() != 1 || first == "" {
+					t.Errorf("%d token requests", f.p.asked())
 				}
 				time.Sleep(52 * time.Second)
 				began := time.Now()
@@ -335,20 +355,22 @@ func TestMinted(t *testing.T) {
 				if f.access(l, need) == first {
 					t.Error("not renewed ahead")
 				}
-				f.p.minted = func(string, oidc.Target) (oidc.AccessToken, error) {
-					return oidc.AccessToken{}, &oidc.Error{Kind: oidc.Definitive}
-				}
+				f.p.set(func() {
+					f.p.minted = func(string, oidc.Target) (oidc.AccessToken, error) {
+						return oidc.AccessToken{}, &oidc.Error{Kind: oidc.Definitive}
+					}
+				})
 				time.Sleep(2 * time.Minute)
-				before := f.p.calls
+				before := f.p.asked()
 				for range 50 {
 					if _, err := f.Access(t.Context(), l, need); !errors.Is(err, ErrDenied) {
 						t.Fatalf("%v", err)
 					}
 				}
-				if n := f.p.calls - before; n > 2 { // one of them may be the session's own refresh
+				if n := f.p.asked() - before; n > 2 { // one of them may be the session's own refresh
 					t.Errorf("asked %d times at once after a no", n)
 				}
-				f.p.minted = nil
+				f.p.set(func() { f.p.minted = nil })
 				time.Sleep(5 * time.Second)
 				if f.access(l, need) == "" {
 					t.Error("not served again")
@@ -362,7 +384,7 @@ func TestMinted(t *testing.T) {
 func TestAccessOfACachedSessionIsFree(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.ClientOf = "main" })
 	defer f.Close(context.Background())
-	f.p.life = time.Hour
+	f.p.set(func() { f.p.life = time.Hour })
 	_, l := f.login()
 	for _, need := range []Need{own, orders, {Kind: Exchange, Target: orders.Target}, {Kind: Client, Target: stock.Target}} {
 		f.access(l, need)
