@@ -108,9 +108,11 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    32 << 10,
 		Protocols:         protocols(),
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          1000,
-			MaxReceiveBufferPerConnection: 3 << 20, // an upload moves this much per round trip
-			MaxReceiveBufferPerStream:     2 << 20,
+			MaxConcurrentStreams: 1000,
+			// An upload moves what its own window holds per round trip. Those that an API does not take fill the connection's,
+			// which is the largest that net/http promises: 7 of them leave room for the other requests.
+			MaxReceiveBufferPerConnection: 4<<20 - 1,
+			MaxReceiveBufferPerStream:     512 << 10,
 			SendPingTimeout:               30 * time.Second, // a client that vanished is noticed though it never said so
 			PingTimeout:                   15 * time.Second,
 			WriteByteTimeout:              2 * time.Minute,

@@ -3,17 +3,20 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha1"
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,7 +67,7 @@ func settings(t *testing.T, conn net.Conn) map[http2.SettingID]uint32 {
 
 // TestProtocols asks the real command over TLS and without it what it speaks.
 func TestProtocols(t *testing.T) {
-	want := map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingInitialWindowSize: 2 << 20, http2.SettingEnableConnectProtocol: 1}
+	want := map[http2.SettingID]uint32{http2.SettingMaxConcurrentStreams: 1000, http2.SettingInitialWindowSize: 512 << 10, http2.SettingEnableConnectProtocol: 1}
 	check := func(t *testing.T, got map[http2.SettingID]uint32) {
 		t.Helper()
 		for id, value := range want {
@@ -114,6 +117,53 @@ func TestProtocols(t *testing.T) {
 			t.Errorf("HTTP/1.1: %d", status)
 		}
 	})
+}
+
+// TestStalledUploads: seven uploads that an API does not take hold up no other request on their connection.
+func TestStalledUploads(t *testing.T) {
+	const stalled, size = 7, 8 << 20
+	begun, release := make(chan struct{}, stalled), make(chan struct{})
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stalled" {
+			_, _ = io.ReadFull(r.Body, make([]byte, 1<<10))
+			begun <- struct{}{}
+			<-release
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}), slog.New(slog.DiscardHandler))
+	server.Start()
+	t.Cleanup(server.Close)
+	only := new(http.Protocols)
+	only.SetUnencryptedHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{Protocols: only}}
+	put := func(ctx context.Context, path string) error {
+		req, err := http.NewRequestWithContext(ctx, "PUT", server.URL+path, bytes.NewReader(make([]byte, size)))
+		if err != nil {
+			return err
+		}
+		res, err := client.Do(req)
+		if err == nil {
+			res.Body.Close()
+		}
+		return err
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer close(release)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for i := range stalled {
+		all.Go(func() { _ = put(t.Context(), "/stalled") })
+		select {
+		case <-begun:
+		case <-ctx.Done():
+			t.Fatalf("%d stalled uploads hold up another", i)
+		}
+	}
+	if err := put(ctx, "/other"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestDrain: at SIGTERM a WebSocket and an event stream end at once, a running answer ends well, HTTP/2 clients are told
