@@ -62,7 +62,7 @@ describe('crash', { timeout: 120_000 }, () => {
   test('SIGTERM: drains, and exits with 0', async () => {
     const client = world.client();
     await client.login({ username: 'alice', password: world.users.alice });
-    const slow = client.get('/api/events'); // 300 ms of server-sent events
+    const slow = client.get('/api/slow'); // 300 ms: it is finished (event streams are cut at once)
     await delay(100);
     const how = await world.child.stop();
     assert.deepEqual(how, { code: 0, signal: null });

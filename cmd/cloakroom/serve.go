@@ -24,7 +24,6 @@ func serveCommand() *cobra.Command {
 			}
 			out := &lines{w: cmd.ErrOrStderr()}
 			log := newLog(cfg.Log, out)
-			tuneCollector(cmd.Context(), log)
 			return serve(cmd.Context(), withAdmin(cfg.WithDefaults(), file, log), log, requestLog(cfg.Log, out))
 		},
 	}
@@ -97,6 +96,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, requests io
 	if err != nil {
 		return errors.Join(err, st.close())
 	}
+	tuneCollector(ctx, log)
 	err = serveAll(ctx, cfg, handler, log)
 	shutdown, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()

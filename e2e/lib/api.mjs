@@ -2,6 +2,7 @@
 // and answers with an echo, server-sent events, or a WebSocket echo.
 import { createHash } from 'node:crypto';
 import http from 'node:http';
+import { setTimeout as delay } from 'node:timers/promises';
 import { listen, readBody } from './net.mjs';
 
 const PLANTED = ['__Host-Http-cloakroom', '__host-http-CLOAKROOM', '__Host-cloakroom-tx-x', 'cloakroom-80', '__Host-Http-cloakroom-device']
@@ -29,6 +30,7 @@ export async function startAPI({ valid }) {
       res.setHeader('set-cookie', [...PLANTED, 'own=1; Path=/']);
     }
     if (req.url.endsWith('/events')) { stream(res); return; }
+    if (req.url.endsWith('/slow')) await delay(300);
     if (req.url.startsWith('/members/')) {
       res.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>Members</title><h1>Members only</h1>');
       return;
