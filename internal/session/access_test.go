@@ -380,6 +380,27 @@ func TestMinted(t *testing.T) {
 	}
 }
 
+// TestExchangeOfATokenThatEnds: a provider takes a token for over a little before we do. The next one is tried then, and
+// nobody hears of it.
+func TestExchangeOfATokenThatEnds(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, f *fixture) {
+		_, l := f.login()
+		time.Sleep(59 * time.Second) // of a minute
+		f.p.set(func() {
+			f.p.delay = 100 * time.Millisecond
+			f.p.minted = func(subject string, target oidc.Target) (oidc.AccessToken, error) {
+				if subject == "access-1" {
+					return oidc.AccessToken{}, &oidc.Error{Kind: oidc.Misconfigured, Code: "invalid_request"}
+				}
+				return oidc.AccessToken{Target: target, Value: "of " + subject, Obtained: time.Now(), Expires: time.Now().Add(time.Minute)}, nil
+			}
+		})
+		if got := f.access(l, Need{Kind: Exchange, Target: orders.Target}); got != "of access-2" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // TestAccessOfACachedSessionIsFree: a token that is fresh costs no allocation, whatever kind it is.
 func TestAccessOfACachedSessionIsFree(t *testing.T) {
 	f := newFixture(t, func(o *Options) { o.ClientOf = "main" })

@@ -236,15 +236,31 @@ func (l *Live) exchanger(target oidc.Target) *minted {
 	return l.exchanges.of(target, func() *minted {
 		m, provider := l.manager, l.Session().Provider
 		return &minted{manager: m, provider: provider, target: target, ask: func(ctx context.Context) (oidc.AccessToken, error) {
-			subject, err := m.Fresh(ctx, l)
+			set, err := m.Fresh(ctx, l)
 			if err != nil {
 				return oidc.AccessToken{}, err
 			}
-			t, err := m.Providers[provider].Provider.ExchangeToken(ctx, subject.Access, target)
+			subject, p := set.Own(), m.Providers[provider].Provider
+			t, err := p.ExchangeToken(ctx, subject.Value, target)
+			if newer, ok := m.afterItsEnd(ctx, l, subject, err); ok {
+				subject = newer
+				t, err = p.ExchangeToken(ctx, subject.Value, target)
+			}
 			if err == nil && t.Expires.IsZero() { // it lives no longer than what it was made of
 				t.Expires = subject.Expires
 			}
 			return t, err
 		}}
 	})
+}
+
+// afterItsEnd tells a no to a target from a no to a token that is about to end, which a provider with a clock of its own
+// takes for over. It returns the next token to try with.
+func (m *Manager) afterItsEnd(ctx context.Context, l *Live, subject oidc.AccessToken, err error) (oidc.AccessToken, bool) {
+	oe, ok := errors.AsType[*oidc.Error](err)
+	if v := l.view.Load(); !ok || !says(oe) || v.own.Generation == subject.Generation && (v.freshTil.IsZero() || m.now().Before(v.freshTil)) {
+		return subject, false
+	}
+	newer, ok, _ := m.renewOwn(ctx, l, subject.Generation)
+	return newer, ok
 }
