@@ -3,6 +3,7 @@ package cloakroom_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,25 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/cloakroom/cloakroom/internal/testserver"
 )
-
-// pipes is a listener whose connections are in memory.
-type pipes struct {
-	conns chan net.Conn
-	over  chan struct{}
-	once  sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.over:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.over) }); return nil }
-func (p *pipes) Addr() net.Addr { return pipeAddr{} }
 
 type pipeAddr struct{}
 
@@ -51,13 +36,13 @@ func (p *pipe) LocalAddr() net.Addr  { return pipeAddr{} }
 // fuzzer sends bytes through the whole Handler and holds what comes out on the other side against them.
 type fuzzer struct {
 	*hostileRig
-	pipes *pipes
+	pipes *testserver.Memory
 	mu    sync.Mutex
 	uris  []string // of the last requests that the handler saw
 }
 
 func newFuzzer(t testing.TB) *fuzzer {
-	f := &fuzzer{hostileRig: newHostileRig(t), pipes: &pipes{conns: make(chan net.Conn), over: make(chan struct{})}}
+	f := &fuzzer{hostileRig: newHostileRig(t), pipes: testserver.NewMemory()}
 	server := hostileServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.uris = append(f.uris[max(0, len(f.uris)-100):], r.RequestURI)
@@ -78,7 +63,9 @@ func newFuzzer(t testing.TB) *fuzzer {
 func (f *fuzzer) send(raw []byte) (answer []byte, err error) {
 	client, end := net.Pipe()
 	p := &pipe{Conn: end, done: make(chan struct{})}
-	f.pipes.conns <- p
+	if err := f.pipes.Hand(context.Background(), p); err != nil {
+		return nil, err
+	}
 	var out bytes.Buffer
 	read := make(chan struct{})
 	go func() { defer close(read); _, _ = io.Copy(&out, client) }()

@@ -34,15 +34,19 @@ func certificate(t *testing.T) (cert, key string) {
 	return block("CERTIFICATE", der), block("PRIVATE KEY", keyDER)
 }
 
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	file := func(name, text string) string {
+// filesIn makes what writes files into a folder, and names them.
+func filesIn(t *testing.T, dir string) func(name, text string) string {
+	return func(name, text string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
+}
+
+func TestTLS(t *testing.T) {
+	file := filesIn(t, t.TempDir())
 	cert, key := certificate(t)
 	_, otherKey := certificate(t)
 	c := embedded()

@@ -64,13 +64,7 @@ func TestAddresses(t *testing.T) {
 // What names files that must be right.
 func TestConnectionFiles(t *testing.T) {
 	dir := t.TempDir()
-	file := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := filesIn(t, dir)
 	cert, key := certificate(t)
 	good := Connection{CAFile: file("ca", cert), CertFile: file("cert", cert), KeyFile: file("key", key), ServerName: "api.example.com"}
 	c := embedded()

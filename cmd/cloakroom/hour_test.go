@@ -1,43 +1,24 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloakroom/cloakroom/internal/testserver"
 )
-
-// pipes is a listener in memory.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	c, ok := <-p
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-func (p pipes) Close() error   { close(p); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	p <- theirs
-	return ours, nil
-}
 
 // TestAnHourOfEvents: no time-out of the listener ends a stream that says something every five minutes.
 func TestAnHourOfEvents(t *testing.T) {
 	for _, major := range []int{1, 2} {
 		t.Run(fmt.Sprintf("HTTP/%d", major), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := make(pipes)
+				ln := testserver.NewMemory()
 				server := newServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header().Set("Content-Type", "text/event-stream")
 					for i := range 13 {
@@ -47,7 +28,7 @@ func TestAnHourOfEvents(t *testing.T) {
 					}
 				}), slog.New(slog.DiscardHandler))
 				go func() { _ = server.Serve(ln) }()
-				client := &http.Transport{DialContext: ln.dial, Protocols: new(http.Protocols)}
+				client := &http.Transport{DialContext: ln.Dial, Protocols: new(http.Protocols)}
 				client.Protocols.SetHTTP1(major == 1)
 				client.Protocols.SetUnencryptedHTTP2(major == 2)
 				req, err := http.NewRequestWithContext(t.Context(), "GET", "http://app.example/", nil)

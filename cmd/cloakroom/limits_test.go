@@ -3,31 +3,15 @@ package main
 import (
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloakroom/cloakroom/internal/testserver"
 )
-
-// one is a listener with one connection.
-type one struct {
-	conns chan net.Conn
-	over  chan struct{}
-}
-
-func (l one) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.over:
-		return nil, net.ErrClosed
-	}
-}
-func (l one) Close() error   { return nil }
-func (l one) Addr() net.Addr { return &net.TCPAddr{} }
 
 // TestSlowClients: how long a connection lives that sends its header byte by byte, nothing at all, or nothing more.
 func TestSlowClients(t *testing.T) {
@@ -46,12 +30,14 @@ func TestSlowClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ln := one{make(chan net.Conn, 1), make(chan struct{})}
+				ln := testserver.NewMemory()
 				server := newServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), slog.New(slog.DiscardHandler))
 				go func() { _ = server.Serve(ln) }()
-				client, end := net.Pipe()
 				began := time.Now()
-				ln.conns <- end
+				client, err := ln.Dial(t.Context(), "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
 				var writer sync.WaitGroup
 				writer.Go(func() {
 					for i := range len(tc.send) {
@@ -66,7 +52,6 @@ func TestSlowClients(t *testing.T) {
 					t.Errorf("it lived %v, want about %v", life, tc.life)
 				}
 				client.Close()
-				close(ln.over)
 				_ = server.Close()
 				writer.Wait()
 			})

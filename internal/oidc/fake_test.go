@@ -27,6 +27,7 @@ import (
 
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/event"
+	"github.com/cloakroom/cloakroom/internal/testserver"
 )
 
 const (
@@ -98,25 +99,8 @@ func edJWK(kid string, k ed25519.PublicKey) map[string]any {
 	return map[string]any{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": b64(k)}
 }
 
-// memory is a listener without a network.
-type memory struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (m memory) Accept() (net.Conn, error) {
-	select {
-	case c := <-m.conns:
-		return c, nil
-	case <-m.done:
-		return nil, net.ErrClosed
-	}
-}
-func (m memory) Close() error   { return nil }
-func (m memory) Addr() net.Addr { return &net.TCPAddr{} }
-
 func (f *fake) serve() {
-	l := memory{make(chan net.Conn), make(chan struct{})}
+	l := testserver.NewMemory()
 	server := &http.Server{Handler: f}
 	go server.Serve(l)
 	own := NewHTTPClient()
@@ -128,22 +112,15 @@ func (f *fake) serve() {
 				return nil, err
 			}
 		}
-		here, there := net.Pipe()
 		if f.raw != nil {
+			here, there := net.Pipe()
 			go f.raw(there)
 			return here, nil
 		}
-		select {
-		case l.conns <- there:
-			return here, nil
-		case <-l.done:
-			return nil, net.ErrClosed
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+		return l.Dial(ctx, "", "")
 	}
 	f.client = own
-	f.t.Cleanup(func() { f.close(); close(l.done); server.Close() })
+	f.t.Cleanup(func() { f.close(); l.Close(); server.Close() })
 }
 
 // close ends the connections, so that nothing of a test goes on after it.

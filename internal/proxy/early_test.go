@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloakroom/cloakroom/config"
+	"github.com/cloakroom/cloakroom/internal/testserver"
 	"github.com/cloakroom/cloakroom/internal/web"
 )
 
@@ -59,31 +59,12 @@ func TestUpstreamEndsFirst(t *testing.T) {
 	}
 }
 
-// pipes is a listener in memory.
-type pipes chan net.Conn
-
-func (p pipes) Accept() (net.Conn, error) {
-	c, ok := <-p
-	if !ok {
-		return nil, net.ErrClosed
-	}
-	return c, nil
-}
-func (p pipes) Close() error   { close(p); return nil }
-func (p pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	p <- theirs
-	return ours, nil
-}
-
 // TestAnHourOfEvents: nothing between two time-outs of ours ends a stream that says something every five minutes.
 func TestAnHourOfEvents(t *testing.T) {
 	s := newSetup(t, nil, nil)
 	rt := s.proxy.routes[0]
 	synctest.Test(t, func(t *testing.T) {
-		front, api := make(pipes), make(pipes)
+		front, api := testserver.NewMemory(), testserver.NewMemory()
 		upstream := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			for i := range 13 {
@@ -93,13 +74,13 @@ func TestAnHourOfEvents(t *testing.T) {
 			}
 		})}
 		go func() { _ = upstream.Serve(api) }()
-		to := &http.Transport{DialContext: api.dial}
+		to := &http.Transport{DialContext: api.Dial}
 		rt.base, rt.serve = "", s.proxy.forwarder(rt, aimed{to})
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.proxy.ServeHTTP(w, web.WithInfo(r, web.NewInfo(r, nil)))
 		})}
 		go func() { _ = server.Serve(front) }()
-		client := &http.Transport{DialContext: front.dial}
+		client := &http.Transport{DialContext: front.Dial}
 		req, err := http.NewRequestWithContext(t.Context(), "GET", "http://app.example/api/", nil)
 		if err != nil {
 			t.Fatal(err)

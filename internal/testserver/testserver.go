@@ -1,5 +1,5 @@
 // Package testserver starts real servers for tests: Redis and PostgreSQL, on loopback, in a directory of their own,
-// ended with the test. A test that finds no such program on the machine is skipped and says so.
+// ended with the test; and a listener in memory. A test that finds no such program on the machine is skipped and says so.
 package testserver
 
 import (
