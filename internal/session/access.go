@@ -35,11 +35,11 @@ const (
 func (m *Manager) Access(ctx context.Context, l *Live, need Need) (oidc.AccessToken, error) {
 	switch {
 	case need.Kind == Client:
-		return m.clientToken(ctx, need.Target)
+		return m.client(need.Target).get(ctx)
 	case l.over.Load():
 		return oidc.AccessToken{}, ErrEnded
 	case need.Kind == Exchange:
-		return m.exchanged(ctx, l, need.Target, 0)
+		return l.exchange(need.Target).get(ctx)
 	}
 	v := l.view.Load()
 	if need.Target == (oidc.Target{}) {
@@ -63,9 +63,9 @@ func (m *Manager) Access(ctx context.Context, l *Live, need Need) (oidc.AccessTo
 func (m *Manager) Renew(ctx context.Context, l *Live, need Need, rejected uint64) (t oidc.AccessToken, ok bool, err error) {
 	switch {
 	case need.Kind == Client:
-		t, err = m.minted(need.Target).newer(ctx, rejected)
+		t, err = m.client(need.Target).newer(ctx, rejected)
 	case need.Kind == Exchange:
-		t, err = m.exchanged(ctx, l, need.Target, rejected)
+		t, err = l.exchange(need.Target).newer(ctx, rejected)
 	case need.Target == (oidc.Target{}):
 		return m.renewOwn(ctx, l, rejected)
 	default:
@@ -85,9 +85,9 @@ func (m *Manager) Renew(ctx context.Context, l *Live, need Need, rejected uint64
 func (m *Manager) Rejected(l *Live, need Need, generation uint64) {
 	switch {
 	case need.Kind == Client:
-		m.minted(need.Target).settle(generation)
+		m.client(need.Target).settle(generation)
 	case need.Kind == Exchange:
-		l.exchanger(need.Target).settle(generation)
+		l.exchange(need.Target).settle(generation)
 	case need.Target != (oidc.Target{}):
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -169,15 +169,11 @@ func (m *Manager) freshenAside(ctx context.Context, l *Live, target oidc.Target,
 		if f == nil {
 			return t, err
 		}
-		select {
-		case <-f.done:
-			if f.err != nil && (f.target == target || errors.Is(f.err, ErrEnded)) {
-				return oidc.AccessToken{}, f.err
-			}
-		case <-ctx.Done():
-			return oidc.AccessToken{}, &Unavailable{Err: ctx.Err()}
-		case <-deadline.C:
-			return oidc.AccessToken{}, &Unavailable{RetryAfter: 5 * time.Second, Err: errors.New("the refresh takes long")}
+		if err := await(ctx, deadline, f.done); err != nil {
+			return oidc.AccessToken{}, err
+		}
+		if f.err != nil && (f.target == target || errors.Is(f.err, ErrEnded)) {
+			return oidc.AccessToken{}, f.err
 		}
 	}
 }

@@ -78,15 +78,11 @@ func (g *minted) wait(ctx context.Context, than uint64) (oidc.AccessToken, error
 		if f == nil {
 			return t, err
 		}
-		select {
-		case <-f.done:
-			if f.err != nil {
-				return oidc.AccessToken{}, f.err
-			}
-		case <-ctx.Done():
-			return oidc.AccessToken{}, &Unavailable{Err: ctx.Err()}
-		case <-deadline.C:
-			return oidc.AccessToken{}, &Unavailable{RetryAfter: 5 * time.Second, Err: errors.New("the provider takes long")}
+		if err := await(ctx, deadline, f.done); err != nil {
+			return oidc.AccessToken{}, err
+		}
+		if f.err != nil {
+			return oidc.AccessToken{}, f.err
 		}
 	}
 }
@@ -209,12 +205,8 @@ func (s *mints) of(target oidc.Target, make func() *minted) *minted {
 	return g
 }
 
-// clientToken is a token of our client at the first provider.
-func (m *Manager) clientToken(ctx context.Context, target oidc.Target) (oidc.AccessToken, error) {
-	return m.minted(target).get(ctx)
-}
-
-func (m *Manager) minted(target oidc.Target) *minted {
+// client is the token of our client at the provider that gives it one.
+func (m *Manager) client(target oidc.Target) *minted {
 	return m.own.of(target, func() *minted {
 		return &minted{manager: m, provider: m.ClientOf, target: target, ask: func(ctx context.Context) (oidc.AccessToken, error) {
 			return m.Providers[m.ClientOf].Provider.ClientToken(ctx, target)
@@ -222,17 +214,8 @@ func (m *Manager) minted(target oidc.Target) *minted {
 	})
 }
 
-// exchanged is what the session's own access token is exchanged for. rejected is the generation that an upstream
-// rejected, 0 = none.
-func (m *Manager) exchanged(ctx context.Context, l *Live, target oidc.Target, rejected uint64) (oidc.AccessToken, error) {
-	g := l.exchanger(target)
-	if rejected > 0 {
-		return g.newer(ctx, rejected)
-	}
-	return g.get(ctx)
-}
-
-func (l *Live) exchanger(target oidc.Target) *minted {
+// exchange is what the session's own access token is exchanged for.
+func (l *Live) exchange(target oidc.Target) *minted {
 	return l.exchanges.of(target, func() *minted {
 		m, provider := l.manager, l.Session().Provider
 		return &minted{manager: m, provider: provider, target: target, ask: func(ctx context.Context) (oidc.AccessToken, error) {

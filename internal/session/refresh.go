@@ -60,17 +60,26 @@ func (m *Manager) freshen(ctx context.Context, l *Live, force bool) (oidc.TokenS
 		if f == nil {
 			return t, err
 		}
-		select {
-		case <-f.done:
-			if f.err != nil {
-				return oidc.TokenSet{}, f.err
-			}
-			force = false
-		case <-ctx.Done():
-			return oidc.TokenSet{}, &Unavailable{Err: ctx.Err()}
-		case <-deadline.C:
-			return oidc.TokenSet{}, &Unavailable{RetryAfter: 5 * time.Second, Err: errors.New("the refresh takes long")}
+		if err := await(ctx, deadline, f.done); err != nil {
+			return oidc.TokenSet{}, err
 		}
+		if f.err != nil {
+			return oidc.TokenSet{}, f.err
+		}
+		force = false
+	}
+}
+
+// await waits for what is done once for all who ask. An error says that it is not done yet, and that the request has
+// waited for long enough or is gone.
+func await(ctx context.Context, deadline *time.Timer, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return &Unavailable{Err: ctx.Err()}
+	case <-deadline.C:
+		return &Unavailable{RetryAfter: 5 * time.Second, Err: errors.New("the provider takes long")}
 	}
 }
 
