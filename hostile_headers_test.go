@@ -254,25 +254,27 @@ func TestHostileTrailers(t *testing.T) {
 func TestHostileAnswers(t *testing.T) {
 	h := newHostileRig(t)
 	ask := "GET /public/x HTTP/1.1\r\nHost: " + h.host + "\r\nOrigin: " + h.url + "\r\n\r\n"
-	h.up.answers("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nSet-Cookie: a=" + planted + "\r\nClear-Site-Data: \"" + planted + "\"\r\nAccess-Control-Allow-Origin: " + planted +
-		"\r\nStrict-Transport-Security: " + planted + "\r\nConnection: X-A\r\n\r\n" + plainAnswer)
-	c, err := net.Dial("tcp", h.addr)
-	if err != nil {
-		t.Fatal(err)
+	for _, more := range []string{"\r\n\r\n", "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n"} { // upgrades go another way
+		h.up.answers("HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nSet-Cookie: a=" + planted + "\r\nClear-Site-Data: \"" + planted + "\"\r\nAccess-Control-Allow-Origin: " + planted +
+			"\r\nStrict-Transport-Security: " + planted + "\r\nConnection: X-A\r\n\r\n" + plainAnswer)
+		c, err := net.Dial("tcp", h.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_, _ = io.WriteString(c, strings.Replace(ask, "\r\n\r\n", more, 1))
+		r := bufio.NewReader(c)
+		early, err := http.ReadResponse(r, nil)
+		if err != nil || early.StatusCode != 103 || len(early.Header) != 1 || early.Header.Get("Link") == "" {
+			t.Fatalf("%v %v", early, err)
+		}
+		final, err := http.ReadResponse(r, nil)
+		if err != nil || final.StatusCode != 200 || strings.Contains(fmt.Sprint(final.Header), planted) || final.Header["Link"] != nil {
+			t.Errorf("%v %v", final, err)
+		}
+		h.up.take()
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	_, _ = io.WriteString(c, ask)
-	r := bufio.NewReader(c)
-	early, err := http.ReadResponse(r, nil)
-	if err != nil || early.StatusCode != 103 || len(early.Header) != 1 || early.Header.Get("Link") == "" {
-		t.Fatalf("%v %v", early, err)
-	}
-	final, err := http.ReadResponse(r, nil)
-	if err != nil || final.StatusCode != 200 || strings.Contains(fmt.Sprint(final.Header), planted) || final.Header["Link"] != nil {
-		t.Errorf("%v %v", final, err)
-	}
-	h.up.take()
 
 	for _, tc := range []struct {
 		raw    string

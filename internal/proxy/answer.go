@@ -20,13 +20,12 @@ var ours = setOf(
 	"Set-Cookie2", "Server",
 )
 
-// notInTrailers are what a trailer of an answer may not say beside that: it comes too late to be checked or to be kept
-// in step with the header (RFC 9110 section 6.5.1).
+// notInTrailers are what a trailer of an answer may not say beside that and hopByHop: it comes too late to be checked or
+// to be kept in step with the header (RFC 9110 section 6.5.1).
 var notInTrailers = setOf(
 	"Set-Cookie", "Cache-Control", "Surrogate-Control", "Cdn-Cache-Control", "Expires", "Pragma", "Vary", "Age", "Date", "Warning",
-	"Location", "Refresh", "Retry-After", "Www-Authenticate", "Proxy-Authenticate", "Content-Encoding", "Content-Length", "Content-Range",
-	"Content-Type", "Content-Location", "Content-Disposition", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection",
-	"Trailer", "Upgrade", "Te", "Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
+	"Location", "Refresh", "Retry-After", "Www-Authenticate", "Content-Encoding", "Content-Length", "Content-Range",
+	"Content-Type", "Content-Location", "Content-Disposition", "Content-Security-Policy", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
 	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy",
 )
 
@@ -34,7 +33,6 @@ var notInTrailers = setOf(
 func (p *Proxy) answer(rt *route, res *http.Response) error {
 	h := res.Header
 	s := sendingOf(res.Request.Context())
-	s.giveBack()
 	if s, ok := stepUpIn(res); ok && rt.session {
 		return errStepUp{s}
 	}
@@ -52,7 +50,7 @@ func (p *Proxy) answer(rt *route, res *http.Response) error {
 		setIfAbsent(h, "Cross-Origin-Resource-Policy", sameOrigin)
 	}
 	if res.StatusCode != http.StatusSwitchingProtocols && (res.ContentLength < 0 || res.ProtoMajor != 1) {
-		without(res.Trailer, ours, notInTrailers)
+		without(res.Trailer, ours, hopByHop, notInTrailers)
 		res.Body = &trailed{res.Body, res}
 	}
 	p.open.endWithDrain(res)
@@ -111,7 +109,7 @@ type trailed struct {
 
 func (t *trailed) Close() error {
 	err := t.ReadCloser.Close()
-	without(t.res.Trailer, ours, notInTrailers)
+	without(t.res.Trailer, ours, hopByHop, notInTrailers)
 	return err
 }
 

@@ -72,7 +72,6 @@ func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWri
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		if r.Header["Upgrade"] != nil {
-			s.keep(w)
 			upgrade.ServeHTTP(w, r)
 			return
 		}
@@ -120,11 +119,7 @@ func (p *Proxy) forward(rt *route, send http.RoundTripper, s *sending) {
 		err = errSwitched
 	}
 	if err == nil {
-		named := connectionNames(res.Header)
-		for name := range named {
-			delete(res.Header, name)
-		}
-		without(res.Header, hopByHop)
+		without(res.Header, hopByHop, connectionNames(res.Header))
 		if err = p.answer(rt, res); err != nil {
 			_ = res.Body.Close()
 		}
@@ -258,7 +253,6 @@ func (discard) Write(b []byte) (int, error) { return len(b), nil }
 // failed answers what could not be forwarded.
 func (p *Proxy) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if s := sendingOf(r.Context()); s != nil {
-		s.giveBack()
 		r = s.in // as the client sent it
 	}
 	if r.Context().Err() != nil { // the client is gone
