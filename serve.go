@@ -24,7 +24,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case path == "/auth" || strings.HasPrefix(path, "/auth/"):
 			f.auth(w, r, path)
 		default:
-			f.proxy.ServeHTTP(w, r)
+			f.proxy.Serve(w, r, path)
 		}
 	})
 }

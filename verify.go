@@ -76,7 +76,7 @@ func (f *frontend) verify(v *verdict, q proxy.Question) {
 	case path == "/auth" || strings.HasPrefix(path, "/auth/"):
 		v.refuse(r, web.NewProblem(web.CodeNotFound, "What is below /auth/ is Cloakroom's own: the proxy in front must send it to the public listener."))
 	default:
-		f.proxy.Verify(v, q)
+		f.proxy.Verify(v, q, path)
 	}
 }
 

@@ -77,7 +77,7 @@ func TestAnHourOfEvents(t *testing.T) {
 		to := &http.Transport{DialContext: api.Dial}
 		rt.base, rt.serve = "", s.proxy.forwarder(rt, aimed{to})
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			s.proxy.ServeHTTP(w, web.WithInfo(r, web.NewInfo(r, nil)))
+			serve(s.proxy, w, web.WithInfo(r, web.NewInfo(r, nil)))
 		})}
 		go func() { _ = server.Serve(front) }()
 		client := &http.Transport{DialContext: front.Dial}

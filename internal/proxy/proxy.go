@@ -117,15 +117,15 @@ func (p *Proxy) Close() {
 	}
 }
 
-// ServeHTTP serves one request.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// Serve serves one request, whose canonical path is known.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, path string) {
 	if r.ProtoMajor == 2 && r.Header[protocol] != nil {
 		if w, r = asUpgrade(w, r); r.Header[protocol] != nil {
 			p.refuse(w, r, web.NewProblem(web.CodeMethodNotAllowed, "The only other protocol here is websocket."))
 			return
 		}
 	}
-	rt, path, pass, refusal := p.judge(r, false)
+	rt, pass, refusal := p.judge(r, path, false)
 	if _, ok := w.(*tunnel); ok && refusal == nil && rt.Files != "" {
 		refusal = &gate.Refusal{Problem: rt.refuseMethod()}
 	}
@@ -139,23 +139,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // judge finds the route of a request and asks the gate. elsewhere says that another proxy serves the request; each
 // route answers in one of the two ways only.
-func (p *Proxy) judge(r *http.Request, elsewhere bool) (*route, string, gate.Pass, *gate.Refusal) {
-	path, problem := CanonicalPath(r)
-	if problem != nil {
-		return nil, "", gate.Pass{}, &gate.Refusal{Problem: problem}
-	}
+func (p *Proxy) judge(r *http.Request, path string, elsewhere bool) (*route, gate.Pass, *gate.Refusal) {
 	rt := p.match(path)
 	if rt == nil || rt.ForwardAuth != elsewhere {
-		return nil, "", gate.Pass{}, &gate.Refusal{Problem: p.unmatched(path)}
+		return nil, gate.Pass{}, &gate.Refusal{Problem: p.unmatched(path)}
 	}
 	if info := web.InfoOf(r); info != nil {
 		info.Route = rt.name
 	}
 	if !rt.allows(r.Method) {
-		return nil, "", gate.Pass{}, &gate.Refusal{Problem: rt.refuseMethod()}
+		return nil, gate.Pass{}, &gate.Refusal{Problem: rt.refuseMethod()}
 	}
 	pass, refusal := p.Gate.Decide(r.Context(), p.Gate.Facts(r), rt.need)
-	return rt, path, pass, refusal
+	return rt, pass, refusal
 }
 
 func (p *Proxy) refuse(w http.ResponseWriter, r *http.Request, problem *web.Problem) {

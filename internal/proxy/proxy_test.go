@@ -97,10 +97,20 @@ func newSetup(t testing.TB, handler http.HandlerFunc, change func(*config.Route)
 	s.proxy = p
 	trusted := []netip.Prefix{}
 	s.front = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.ServeHTTP(w, web.WithInfo(r, web.NewInfo(r, trusted)))
+		serve(p, w, web.WithInfo(r, web.NewInfo(r, trusted)))
 	}))
 	t.Cleanup(s.front.Close)
 	return s
+}
+
+// serve is what Handler.ServeHTTP does with a request to a route.
+func serve(p *Proxy, w http.ResponseWriter, r *http.Request) {
+	path, problem := CanonicalPath(r)
+	if problem != nil {
+		problem.Write(w, r)
+		return
+	}
+	p.Serve(w, r, path)
 }
 
 // raw sends bytes and reads one answer.

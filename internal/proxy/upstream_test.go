@@ -91,7 +91,7 @@ func TestUpstreamNamedInTheLog(t *testing.T) {
 			s := newSetup(t, nil, func(r *config.Route) { r.Upstream, r.Upstreams = "", addresses })
 			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/api/", nil)
 			r = web.WithInfo(r, web.NewInfo(r, nil))
-			s.proxy.ServeHTTP(w, r)
+			serve(s.proxy, w, r)
 			if w.Code != 502 || !strings.Contains(w.Body.String(), "upstream_unreachable") || strings.Contains(w.Body.String(), "where") || strings.Contains(w.Body.String(), ":9") {
 				t.Errorf("%s: %d %s", address, w.Code, w.Body)
 			}

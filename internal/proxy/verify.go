@@ -12,9 +12,9 @@ import (
 
 // Verify judges a request to a forward_auth route with the code that judges all others, and answers the proxy that
 // serves it: with the headers to set, or with what the browser shall get.
-func (p *Proxy) Verify(w http.ResponseWriter, q Question) {
+func (p *Proxy) Verify(w http.ResponseWriter, q Question, path string) {
 	r := q.Request
-	rt, _, pass, refusal := p.judge(r, true)
+	rt, pass, refusal := p.judge(r, path, true)
 	switch {
 	case refusal != nil:
 		p.Gate.Refuse(w, r, refusal)
