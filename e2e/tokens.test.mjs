@@ -11,7 +11,7 @@ const routes = `- {path: /api/orders/, name: orders, upstream: UPSTREAM, audienc
       - {path: /api/stock/, name: stock, upstream: UPSTREAM, token: exchange, audience: "${STOCK}"}
       - {path: /api/mail/, name: mail, upstream: UPSTREAM, token: client, audience: "${MAIL}", scopes: ["mail:send"]}
       - {path: /api/other/, name: other, upstream: UPSTREAM, scopes: [admin]}`;
-const options = { accessLife: 4, accessFormat: 'jwt', providers: ['certified'], audience: API, scopes: ['orders:read'], routes };
+const options = { accessLife: 8, accessFormat: 'jwt', providers: ['certified'], audience: API, scopes: ['orders:read'], routes };
 
 suite('tokens', options, (s) => {
   const loggedIn = async () => {
@@ -62,7 +62,7 @@ suite('tokens', options, (s) => {
     });
     assert.equal(body.access_token, ORDERS);
     assert.deepEqual([status, body.token_type, Object.keys(body).sort(), cache], [200, 'Bearer', ['access_token', 'expires_in', 'token_type'], 'no-store']);
-    assert.ok(body.expires_in >= 0 && body.expires_in <= 4);
+    assert.ok(body.expires_in >= 0 && body.expires_in <= s.world.accessLife);
     for (const name of ['stock', 'mail', 'other', '/api/', '']) {
       const answer = await api(page, `/auth/token?route=${encodeURIComponent(name)}`);
       assert.equal(answer.status, 404, name);

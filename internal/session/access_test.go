@@ -380,25 +380,45 @@ func TestMinted(t *testing.T) {
 	}
 }
 
-// TestExchangeOfATokenThatEnds: a provider takes a token for over a little before we do. The next one is tried then, and
-// nobody hears of it.
+// TestExchangeOfATokenThatEnds: a provider takes a token for over a little before we do, also one second before it is
+// due. The next one is tried then, and nobody hears of it. A no to a token that lives is a no.
 func TestExchangeOfATokenThatEnds(t *testing.T) {
-	inBubble(t, nil, func(t *testing.T, f *fixture) {
-		_, l := f.login()
-		time.Sleep(59 * time.Second) // of a minute
-		f.p.set(func() {
-			f.p.delay = 100 * time.Millisecond
-			f.p.minted = func(subject string, target oidc.Target) (oidc.AccessToken, error) {
-				if subject == "access-1" {
-					return oidc.AccessToken{}, &oidc.Error{Kind: oidc.Misconfigured, Code: "invalid_request"}
+	for name, c := range map[string]struct {
+		before time.Duration // its end, or if below zero the time when it is due
+		want   string
+	}{
+		"at its end":          {time.Second, "of access-2"},
+		"just before its due": {-wholeSecond / 2, "of access-2"},
+		"long before":         {30 * time.Second, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, nil, func(t *testing.T, f *fixture) {
+				_, l := f.login()
+				v := l.view.Load()
+				at := v.tokens.Expires.Add(-c.before)
+				if c.before < 0 {
+					at = v.freshTil.Add(c.before)
 				}
-				return oidc.AccessToken{Target: target, Value: "of " + subject, Obtained: time.Now(), Expires: time.Now().Add(time.Minute)}, nil
-			}
+				time.Sleep(time.Until(at))
+				f.p.set(func() {
+					f.p.delay = 100 * time.Millisecond
+					f.p.minted = func(subject string, target oidc.Target) (oidc.AccessToken, error) {
+						if subject == "access-1" {
+							return oidc.AccessToken{}, &oidc.Error{Kind: oidc.Misconfigured, Code: "invalid_request"}
+						}
+						return oidc.AccessToken{Target: target, Value: "of " + subject, Obtained: time.Now(), Expires: time.Now().Add(time.Minute)}, nil
+					}
+				})
+				got, err := f.Access(t.Context(), l, Need{Kind: Exchange, Target: orders.Target})
+				if got.Value != c.want || (c.want == "") != errors.Is(err, ErrDenied) {
+					t.Errorf("got %q, %v", got.Value, err)
+				}
+				if c.want == "" && f.p.asked() != 1 {
+					t.Errorf("asked %d times", f.p.asked())
+				}
+			})
 		})
-		if got := f.access(l, Need{Kind: Exchange, Target: orders.Target}); got != "of access-2" {
-			t.Errorf("got %q", got)
-		}
-	})
+	}
 }
 
 // TestAccessOfACachedSessionIsFree: a token that is fresh costs no allocation, whatever kind it is.

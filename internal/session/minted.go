@@ -237,11 +237,20 @@ func (l *Live) exchange(target oidc.Target) *minted {
 	})
 }
 
+// wholeSecond is how much sooner than expires_in says a token may end: the times in a JWT are whole seconds (RFC 7519
+// section 2), rounded down by most.
+const wholeSecond = time.Second
+
 // afterItsEnd tells a no to a target from a no to a token that is about to end, which a provider with a clock of its own
 // takes for over. It returns the next token to try with.
 func (m *Manager) afterItsEnd(ctx context.Context, l *Live, subject oidc.AccessToken, err error) (oidc.AccessToken, bool) {
 	oe, ok := errors.AsType[*oidc.Error](err)
-	if v := l.view.Load(); !ok || !says(oe) || v.own.Generation == subject.Generation && (v.freshTil.IsZero() || m.now().Before(v.freshTil)) {
+	if !ok || !says(oe) {
+		return subject, false
+	}
+	v := l.view.Load()
+	fresh := v.freshTil.IsZero() || m.now().Add(wholeSecond).Before(v.freshTil)
+	if fresh && v.own.Generation == subject.Generation {
 		return subject, false
 	}
 	newer, ok, _ := m.renewOwn(ctx, l, subject.Generation)
