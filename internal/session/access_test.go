@@ -388,7 +388,7 @@ func TestExchangeOfATokenThatEnds(t *testing.T) {
 		want   string
 	}{
 		"at its end":          {time.Second, "of access-2"},
-		"just before its due": {-wholeSecond / 2, "of access-2"},
+		"just before its due": {-rounding / 2, "of access-2"},
 		"long before":         {30 * time.Second, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

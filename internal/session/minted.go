@@ -237,9 +237,9 @@ func (l *Live) exchange(target oidc.Target) *minted {
 	})
 }
 
-// wholeSecond is how much sooner than expires_in says a token may end: the times in a JWT are whole seconds (RFC 7519
+// rounding is how much sooner than expires_in says a token may end: the times in a JWT are whole seconds (RFC 7519
 // section 2), rounded down by most.
-const wholeSecond = time.Second
+const rounding = time.Second
 
 // afterItsEnd tells a no to a target from a no to a token that is about to end, which a provider with a clock of its own
 // takes for over. It returns the next token to try with.
@@ -249,7 +249,7 @@ func (m *Manager) afterItsEnd(ctx context.Context, l *Live, subject oidc.AccessT
 		return subject, false
 	}
 	v := l.view.Load()
-	fresh := v.freshTil.IsZero() || m.now().Add(wholeSecond).Before(v.freshTil)
+	fresh := v.freshTil.IsZero() || m.now().Add(rounding).Before(v.freshTil)
 	if fresh && v.own.Generation == subject.Generation {
 		return subject, false
 	}
