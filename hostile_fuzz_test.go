@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/testserver"
 )
 
@@ -41,8 +42,8 @@ type fuzzer struct {
 	uris  []string // of the last requests that the handler saw
 }
 
-func newFuzzer(t testing.TB) *fuzzer {
-	f := &fuzzer{hostileRig: newHostileRig(t), pipes: testserver.NewMemory()}
+func newFuzzer(t testing.TB, more ...config.Route) *fuzzer {
+	f := &fuzzer{hostileRig: newHostileRig(t, "lean", more...), pipes: testserver.NewMemory()}
 	server := hostileServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.uris = append(f.uris[max(0, len(f.uris)-100):], r.RequestURI)

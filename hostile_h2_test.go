@@ -114,112 +114,114 @@ func (h *hostileRig) alive() {
 
 // TestHostilePathsOverHTTP2 is TestHostilePaths with :path, where a parser of lines does not look first.
 func TestHostilePathsOverHTTP2(t *testing.T) {
-	h := newHostileRig(t)
-	f := h.framer()
-	forwarded, refused := 0, 0
-	paths := append(hostilePaths(), "/public/a b", "/public/?a b", "/public/? HTTP/1.1\r\nX-A: b", "/public/? HTTP/1.1", "/public/?\ta", "/public/x HTTP/1.1\r\nHost: y\r\n\r\nGET /admin/", "http://"+h.host+"/admin/x")
-	for i, p := range paths {
-		if i%2 == 1 && len(paths)-i > 200 {
-			continue
-		}
-		stream := f.send(h.fields(p), true)
-		status, err := f.wait(stream)
-		got, bad := h.up.take()
-		switch {
-		case len(bad) > 0:
-			t.Errorf("%q: the upstream was sent what is no request: %q", p, bad)
-		case err != nil && !errors.Is(err, errStreamReset):
-			f = h.framer() // a fault of the connection
-			refused++
-		case len(got) == 0 && (err != nil || slices.Contains(refusals, status)):
-			refused++
-		case len(got) == 1 && status == 200:
-			forwarded++
-			_, rest, _ := strings.Cut(got[0], " ")
-			if seen, _, _ := strings.Cut(rest, " "); seen != p || behind(seen) {
-				t.Errorf("%q was sent, %q reached the upstream", p, seen)
+	eachTransport(t, func(t *testing.T, h *hostileRig) {
+		f := h.framer()
+		forwarded, refused := 0, 0
+		paths := append(hostilePaths(), "/public/a b", "/public/?a b", "/public/? HTTP/1.1\r\nX-A: b", "/public/? HTTP/1.1", "/public/?\ta", "/public/x HTTP/1.1\r\nHost: y\r\n\r\nGET /admin/", "http://"+h.host+"/admin/x")
+		for i, p := range paths {
+			if i%2 == 1 && len(paths)-i > 200 {
+				continue
 			}
-		default:
-			t.Errorf("%q: %d, %d requests reached the upstream", p, status, len(got))
+			stream := f.send(h.fields(p), true)
+			status, err := f.wait(stream)
+			got, bad := h.up.take()
+			switch {
+			case len(bad) > 0:
+				t.Errorf("%q: the upstream was sent what is no request: %q", p, bad)
+			case err != nil && !errors.Is(err, errStreamReset):
+				f = h.framer() // a fault of the connection
+				refused++
+			case len(got) == 0 && (err != nil || slices.Contains(refusals, status)):
+				refused++
+			case len(got) == 1 && status == 200:
+				forwarded++
+				_, rest, _ := strings.Cut(got[0], " ")
+				if seen, _, _ := strings.Cut(rest, " "); seen != p || behind(seen) {
+					t.Errorf("%q was sent, %q reached the upstream", p, seen)
+				}
+			default:
+				t.Errorf("%q: %d, %d requests reached the upstream", p, status, len(got))
+			}
 		}
-	}
-	if forwarded < 20 || refused < 1000 {
-		t.Errorf("%d forwarded, %d refused: this tests nothing", forwarded, refused)
-	}
-	t.Logf("%d forwarded, %d refused", forwarded, refused)
+		if forwarded < 20 || refused < 1000 {
+			t.Errorf("%d forwarded, %d refused: this tests nothing", forwarded, refused)
+		}
+		t.Logf("%d forwarded, %d refused", forwarded, refused)
+	})
 }
 
 // TestHostileHeadersOverHTTP2 sends what cannot be written in HTTP/1.1, or would be something else there.
 func TestHostileHeadersOverHTTP2(t *testing.T) {
-	h := newHostileRig(t)
-	name, value, _ := strings.Cut(h.ticket, "=")
-	plain := h.fields("/public/x")
-	without := func(drop string) []field {
-		return slices.DeleteFunc(slices.Clone(plain), func(f field) bool { return f.name == drop })
-	}
-	with := func(more ...field) []field { return append(slices.Clone(plain), more...) }
-	swap := func(name, value string) []field { return append([]field{{name, value}}, without(name)...) }
-	cases := map[string]struct {
-		fields []field
-		served bool // may be; what is not is refused or reset
-	}{
-		"plain": {plain, true}, "no method": {without(":method"), false}, "no path": {without(":path"), false}, "no scheme": {without(":scheme"), false},
-		"no authority": {without(":authority"), false}, "two methods": {with(field{":method", "POST"}), false}, "two paths": {append([]field{{":path", "/admin/x"}}, plain...), false},
-		"two authorities": {append([]field{{":authority", "evil.example"}}, plain...), false}, "late pseudo header": {with(field{"a", "b"}, field{":path", "/admin/x"}), false},
-		"unknown pseudo header": {append([]field{{":evil", "x"}}, plain...), false}, "status": {append([]field{{":status", "200"}}, plain...), false},
-		"upper-case name": {with(field{"X-A", "b"}), false}, "empty name": {with(field{"", "b"}), false}, "name with space": {with(field{"x a", "b"}), false},
-		"name with colon": {with(field{"x:a", "b"}), false}, "name with CRLF": {with(field{"x-a: b\r\nx-forwarded-user", planted}), false},
-		"value with CRLF": {with(field{"x-a", "b\r\nX-Forwarded-User: " + planted}), false}, "value with NUL": {with(field{"x-a", "b\x00"}), false}, "value with LF": {with(field{"x-a", "b\nx: y"}), false},
-		"connection": {with(field{"connection", "close"}), false}, "transfer-encoding": {with(field{"transfer-encoding", "chunked"}), false}, "upgrade": {with(field{"upgrade", "h2c"}), false},
-		"keep-alive": {with(field{"keep-alive", "x"}), false}, "proxy-connection": {with(field{"proxy-connection", "x"}), false}, "te chunked": {with(field{"te", "chunked"}), false}, "te trailers": {with(field{"te", "trailers"}), true},
-		"host beside authority": {with(field{"host", "evil.example"}), true}, "host alone": {append(without(":authority"), field{"host", h.host}), true}, "authority of another": {swap(":authority", "evil.example"), false},
-		"authority with user": {swap(":authority", "u@"+h.host), false}, "authority with path": {swap(":authority", h.host+"/admin"), false}, "authority with space": {swap(":authority", h.host+" x"), false},
-		"method with space": {swap(":method", "GET /admin/x HTTP/1.1"), false}, "method with CRLF": {swap(":method", "GET /admin/x HTTP/1.1\r\nX: y\r\n\r\nGET"), false}, "method empty": {swap(":method", ""), false},
-		"method with colon": {swap(":method", "GET:"), false}, "method not ASCII": {swap(":method", "GÉT"), false}, "CONNECT": {swap(":method", "CONNECT"), false}, "TRACE": {swap(":method", "TRACE"), false},
-		"scheme https": {swap(":scheme", "https"), true}, "scheme javascript": {swap(":scheme", "javascript"), false}, "scheme with slash": {swap(":scheme", "http://x/?"), false},
-		"websocket by protocol": {append([]field{{":protocol", "websocket"}}, swap(":method", "CONNECT")...), false}, "protocol on GET": {append([]field{{":protocol", "websocket"}}, plain...), false},
-		"cookies apart": {with(field{"cookie", "a=1"}, field{"cookie", name + "=" + value}, field{"cookie", "b=2"}, field{"sec-fetch-site", "same-origin"}), true},
-		// The length of what comes is what counts: no length goes on.
-		"content-length without body": {with(field{"content-length", "10"}), true},
-		"content-length twice":        {with(field{"content-length", "0"}, field{"content-length", "1"}), true}, "content-length +0": {with(field{"content-length", "+0"}), true}, "expect": {with(field{"expect", "100-continue"}), true},
-		"header of 100 kB": {with(field{"x-a", strings.Repeat("a", 100<<10)}), false}, "cookie of 64 kB": {with(field{"cookie", "a=" + strings.Repeat("a", 64<<10)}), false},
-		"identity": {with(field{"x-forwarded-user", planted}, field{"x_forwarded_user", planted}, field{"x.real.ip", planted}, field{"cookie2", planted}, field{"transfer_encoding", planted}, field{"content_length", planted}), true},
-	}
-	for what, tc := range cases {
+	eachTransport(t, func(t *testing.T, h *hostileRig) {
+		name, value, _ := strings.Cut(h.ticket, "=")
+		plain := h.fields("/public/x")
+		without := func(drop string) []field {
+			return slices.DeleteFunc(slices.Clone(plain), func(f field) bool { return f.name == drop })
+		}
+		with := func(more ...field) []field { return append(slices.Clone(plain), more...) }
+		swap := func(name, value string) []field { return append([]field{{name, value}}, without(name)...) }
+		cases := map[string]struct {
+			fields []field
+			served bool // may be; what is not is refused or reset
+		}{
+			"plain": {plain, true}, "no method": {without(":method"), false}, "no path": {without(":path"), false}, "no scheme": {without(":scheme"), false},
+			"no authority": {without(":authority"), false}, "two methods": {with(field{":method", "POST"}), false}, "two paths": {append([]field{{":path", "/admin/x"}}, plain...), false},
+			"two authorities": {append([]field{{":authority", "evil.example"}}, plain...), false}, "late pseudo header": {with(field{"a", "b"}, field{":path", "/admin/x"}), false},
+			"unknown pseudo header": {append([]field{{":evil", "x"}}, plain...), false}, "status": {append([]field{{":status", "200"}}, plain...), false},
+			"upper-case name": {with(field{"X-A", "b"}), false}, "empty name": {with(field{"", "b"}), false}, "name with space": {with(field{"x a", "b"}), false},
+			"name with colon": {with(field{"x:a", "b"}), false}, "name with CRLF": {with(field{"x-a: b\r\nx-forwarded-user", planted}), false},
+			"value with CRLF": {with(field{"x-a", "b\r\nX-Forwarded-User: " + planted}), false}, "value with NUL": {with(field{"x-a", "b\x00"}), false}, "value with LF": {with(field{"x-a", "b\nx: y"}), false},
+			"connection": {with(field{"connection", "close"}), false}, "transfer-encoding": {with(field{"transfer-encoding", "chunked"}), false}, "upgrade": {with(field{"upgrade", "h2c"}), false},
+			"keep-alive": {with(field{"keep-alive", "x"}), false}, "proxy-connection": {with(field{"proxy-connection", "x"}), false}, "te chunked": {with(field{"te", "chunked"}), false}, "te trailers": {with(field{"te", "trailers"}), true},
+			"host beside authority": {with(field{"host", "evil.example"}), true}, "host alone": {append(without(":authority"), field{"host", h.host}), true}, "authority of another": {swap(":authority", "evil.example"), false},
+			"authority with user": {swap(":authority", "u@"+h.host), false}, "authority with path": {swap(":authority", h.host+"/admin"), false}, "authority with space": {swap(":authority", h.host+" x"), false},
+			"method with space": {swap(":method", "GET /admin/x HTTP/1.1"), false}, "method with CRLF": {swap(":method", "GET /admin/x HTTP/1.1\r\nX: y\r\n\r\nGET"), false}, "method empty": {swap(":method", ""), false},
+			"method with colon": {swap(":method", "GET:"), false}, "method not ASCII": {swap(":method", "GÉT"), false}, "CONNECT": {swap(":method", "CONNECT"), false}, "TRACE": {swap(":method", "TRACE"), false},
+			"scheme https": {swap(":scheme", "https"), true}, "scheme javascript": {swap(":scheme", "javascript"), false}, "scheme with slash": {swap(":scheme", "http://x/?"), false},
+			"websocket by protocol": {append([]field{{":protocol", "websocket"}}, swap(":method", "CONNECT")...), false}, "protocol on GET": {append([]field{{":protocol", "websocket"}}, plain...), false},
+			"cookies apart": {with(field{"cookie", "a=1"}, field{"cookie", name + "=" + value}, field{"cookie", "b=2"}, field{"sec-fetch-site", "same-origin"}), true},
+			// The length of what comes is what counts: no length goes on.
+			"content-length without body": {with(field{"content-length", "10"}), true},
+			"content-length twice":        {with(field{"content-length", "0"}, field{"content-length", "1"}), true}, "content-length +0": {with(field{"content-length", "+0"}), true}, "expect": {with(field{"expect", "100-continue"}), true},
+			"header of 100 kB": {with(field{"x-a", strings.Repeat("a", 100<<10)}), false}, "cookie of 64 kB": {with(field{"cookie", "a=" + strings.Repeat("a", 64<<10)}), false},
+			"identity": {with(field{"x-forwarded-user", planted}, field{"x_forwarded_user", planted}, field{"x.real.ip", planted}, field{"cookie2", planted}, field{"transfer_encoding", planted}, field{"content_length", planted}), true},
+		}
+		for what, tc := range cases {
+			f := h.framer()
+			status, err := f.wait(f.send(tc.fields, true))
+			got, bad := h.up.take()
+			if len(bad) > 0 || len(got) > 1 {
+				t.Errorf("%s: the upstream was sent %q and %q", what, got, bad)
+			}
+			for _, raw := range got {
+				if !tc.served || !strings.HasPrefix(raw, "GET /public/x HTTP/1.1\r\n") || strings.Contains(raw, planted) || strings.Contains(raw, value) || strings.Contains(raw, "Content-Length") || strings.Contains(raw, "evil.example") {
+					t.Errorf("%s: %q reached the upstream", what, raw)
+				}
+				if what == "cookies apart" && !strings.Contains(raw, "\r\nCookie: a=1; b=2\r\n") {
+					t.Errorf("%s: %q", what, raw)
+				}
+			}
+			if tc.served != (status == 200) || err == nil && status >= 500 && status != 501 {
+				t.Errorf("%s: %d %v", what, status, err)
+			}
+		}
+		// Trailers of a request, with everything that a header may not say.
 		f := h.framer()
-		status, err := f.wait(f.send(tc.fields, true))
+		stream := f.send(append([]field{{":method", "POST"}}, append(without(":method"), field{"trailer", "x-forwarded-user"})...), false)
+		_ = f.WriteData(stream, false, []byte("abc"))
+		_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.block([]field{{"x-forwarded-user", planted}}), EndStream: true, EndHeaders: true})
+		status, err := f.wait(stream)
 		got, bad := h.up.take()
-		if len(bad) > 0 || len(got) > 1 {
-			t.Errorf("%s: the upstream was sent %q and %q", what, got, bad)
+		if status != 200 || len(got) != 1 || len(bad) > 0 || strings.Contains(got[0], planted) {
+			t.Errorf("trailers: %d %v %q %q", status, err, got, bad)
 		}
-		for _, raw := range got {
-			if !tc.served || !strings.HasPrefix(raw, "GET /public/x HTTP/1.1\r\n") || strings.Contains(raw, planted) || strings.Contains(raw, value) || strings.Contains(raw, "Content-Length") || strings.Contains(raw, "evil.example") {
-				t.Errorf("%s: %q reached the upstream", what, raw)
-			}
-			if what == "cookies apart" && !strings.Contains(raw, "\r\nCookie: a=1; b=2\r\n") {
-				t.Errorf("%s: %q", what, raw)
-			}
-		}
-		if tc.served != (status == 200) || err == nil && status >= 500 && status != 501 {
-			t.Errorf("%s: %d %v", what, status, err)
-		}
-	}
-	// Trailers of a request, with everything that a header may not say.
-	f := h.framer()
-	stream := f.send(append([]field{{":method", "POST"}}, append(without(":method"), field{"trailer", "x-forwarded-user"})...), false)
-	_ = f.WriteData(stream, false, []byte("abc"))
-	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: f.block([]field{{"x-forwarded-user", planted}}), EndStream: true, EndHeaders: true})
-	status, err := f.wait(stream)
-	got, bad := h.up.take()
-	if status != 200 || len(got) != 1 || len(bad) > 0 || strings.Contains(got[0], planted) {
-		t.Errorf("trailers: %d %v %q %q", status, err, got, bad)
-	}
-	h.alive()
+		h.alive()
+	})
 }
 
 // TestHostileFloods: one client throws frames; the memory stays bounded, the others are served.
 func TestHostileFloods(t *testing.T) {
-	h := newHostileRig(t)
+	h := newHostileRig(t, "lean")
 	floods := map[string]func(f *framer) error{
 		"rapid reset": func(f *framer) error {
 			for range 5000 {

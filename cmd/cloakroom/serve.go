@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/cloakroom/cloakroom"
@@ -81,8 +83,20 @@ func (l *lines) Write(b []byte) (int, error) {
 	return l.w.Write(b)
 }
 
+// libraries takes what libraries tell the standard logger. What they quote is left out: net/http quotes what an upstream
+// sends without being asked, and that may be anybody's data.
+type libraries struct{ log *slog.Logger }
+
+func (l libraries) Write(b []byte) (int, error) {
+	text, _, _ := strings.Cut(string(b), `"`)
+	l.log.Warn("a library complains", "text", strings.TrimSpace(text))
+	return len(b), nil
+}
+
 // serve runs the server until ctx ends, then drains.
 func serve(ctx context.Context, cfg config.Config, log *slog.Logger, requests io.Writer) error {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(libraries{log})
 	keys, err := keysOf(cfg)
 	if err != nil {
 		return err

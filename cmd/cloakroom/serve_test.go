@@ -102,7 +102,7 @@ func freePort(t *testing.T) string {
 
 // world is a provider, an API and a configuration file.
 type world struct {
-	url, file, dir string
+	url, file, dir, issuer string
 }
 
 func newWorld(t *testing.T, extra, url string) world {
@@ -127,7 +127,7 @@ func newWorld(t *testing.T, extra, url string) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world{url: url, dir: dir, file: filepath.Join(dir, "cloakroom.yaml")}
+	w := world{url: url, issuer: op.URL, dir: dir, file: filepath.Join(dir, "cloakroom.yaml")}
 	w.write(t, fmt.Sprintf(`
 %s
 admin: {listen: "127.0.0.1:0"}

@@ -36,6 +36,19 @@ func scripted(s *script) *lean.Transport {
 	return lean.New(lean.Options{ReadBuffer: 1024, MaxHeaderBytes: 4096, Dial: func(context.Context) (net.Conn, error) { return s, nil }})
 }
 
+// pieces comes in reads of at most so many bytes; 0: as many as there is room for.
+type pieces struct {
+	io.Reader
+	most int
+}
+
+func (p pieces) Read(b []byte) (int, error) {
+	if p.most > 0 {
+		b = b[:min(p.most, len(b))]
+	}
+	return p.Reader.Read(b)
+}
+
 // FuzzAnswer: what is accepted is what net/http reads, too, and a connection is kept only if the answer ends where
 // net/http says.
 func FuzzAnswer(f *testing.F) {
@@ -50,10 +63,12 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nA: " + strings.Repeat("b", 2000) + "\r\nContent-Length: 2000\r\n\r\n" + strings.Repeat("c", 2000),
 	} {
-		f.Add([]byte(raw), false)
-		f.Add([]byte(raw), true)
+		for _, piece := range []byte{0, 1, 7} {
+			f.Add([]byte(raw), false, piece)
+			f.Add([]byte(raw), true, piece)
+		}
 	}
-	f.Fuzz(func(t *testing.T, raw []byte, head bool) {
+	f.Fuzz(func(t *testing.T, raw []byte, head bool, piece byte) {
 		kept := false
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{PutIdleConn: func(err error) { kept = err == nil }})
 		method := http.MethodGet
@@ -62,7 +77,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		req := request(ctx, t, method, "upstream", nil)
 		source := bytes.NewReader(raw)
-		res, err := scripted(&script{Reader: source}).RoundTrip(req)
+		res, err := scripted(&script{Reader: pieces{source, int(piece)}}).RoundTrip(req)
 		if err != nil {
 			return
 		}

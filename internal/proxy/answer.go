@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -29,8 +30,14 @@ var notInTrailers = setOf(
 	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy",
 )
 
+// errStatus says that an upstream's answer is none: net/http takes any three digits for a status, and sends only some.
+var errStatus = errors.New("the upstream answers with a status below 200")
+
 // answer takes out of an upstream's answer what it may not say, and puts in what it forgot.
 func (p *Proxy) answer(rt *route, res *http.Response) error {
+	if res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols {
+		return errStatus
+	}
 	h := res.Header
 	s := sendingOf(res.Request.Context())
 	if s, ok := stepUpIn(res); ok && rt.session {
