@@ -85,7 +85,7 @@ var docs = map[string]doc{
 	"Route.strip_prefix":            {"Whether the upstream sees the path without the route's prefix.", "`false`"},
 	"Route.token_to_browser":        {"Whether the app's scripts may fetch this route's access token, from `/auth/token?route=` and its name, to call the API themselves. Then a script injection may, too: give such a route the fewest scopes that do. A token with more scopes than the route's is not handed out; a refresh token never is.", "`false`"},
 	"Route.shared_cache":            {"Whether the upstream may mark answers as `public` or `s-maxage`. With answers that differ by user, a shared cache shows one user's data to another.", "`false`"},
-	"Connection.transport":          {"What sends the requests: `standard` = Go's own HTTP client, for HTTP/1.1 and HTTP/2; `lean` = a client of ours for HTTP/1.1 alone that costs less per request. docs/upstreams.md says more.", "`standard`"},
+	"Connection.transport":          {"What sends the requests: `lean` = a client of ours for HTTP/1.1 alone that costs less per request; `standard` = Go's own HTTP client, for HTTP/1.1 and HTTP/2; `auto` = `lean` to addresses with `http:` or `unix:`, `standard` to all others, and to all on Windows. docs/upstreams.md says more.", "`auto`"},
 	"Connection.connect_timeout":    {"How long connecting to an address may take. After that the request is tried at another address, or answered 504.", "`5s`"},
 	"Connection.tls_timeout":        {"How long the TLS handshake may take on top of that.", "`5s`"},
 	"Connection.response_timeout":   {"How long the upstream may take from the end of the request to the first byte of its answer; `0s` is any time. After that the answer is 504. The rest of the answer may take as long as it likes.", "`60s`"},

@@ -16,11 +16,12 @@ import (
 // Connection is how the addresses of an upstream are connected to. Routes with the same addresses and the same
 // settings share their connections.
 type Connection struct {
-	// What sends the requests: `standard` = Go's own HTTP client, for HTTP/1.1 and HTTP/2; `lean` = a client of ours for
-	// HTTP/1.1 alone that costs less per request. docs/upstreams.md says more.
+	// What sends the requests: `lean` = a client of ours for HTTP/1.1 alone that costs less per request; `standard` = Go's
+	// own HTTP client, for HTTP/1.1 and HTTP/2; `auto` = `lean` to addresses with `http:` or `unix:`, `standard` to all
+	// others, and to all on Windows. docs/upstreams.md says more.
 	//
-	// Default: `standard`
-	Transport string `yaml:"transport" words:"standard lean"`
+	// Default: `auto`
+	Transport string `yaml:"transport" words:"auto lean standard"`
 
 	// How long connecting to an address may take. After that the request is tried at another address, or answered 504.
 	//
@@ -134,7 +135,7 @@ func (c *Connection) WithDefaults() Connection {
 	if c != nil {
 		full = *c
 	}
-	orDefault(&full.Transport, "standard")
+	orDefault(&full.Transport, "auto")
 	orDefault(&full.ConnectTimeout, Duration(5*time.Second))
 	orDefault(&full.TLSTimeout, Duration(5*time.Second))
 	full.ResponseTimeout = clonePointer(full.ResponseTimeout)

@@ -35,7 +35,7 @@ func (e events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestEvents(t *testing.T) {
 	a := newAuthority(t)
 	for _, k := range []kind{secure, plain} {
-		for _, upstream := range []string{"http", "h2c", "lean"} {
+		for _, upstream := range []string{"http", "h2c", "standard"} {
 			for _, h2 := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s h2=%t to %s", k, h2, upstream), func(t *testing.T) {
 					if long {

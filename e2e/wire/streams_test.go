@@ -20,7 +20,7 @@ import (
 func TestStreams(t *testing.T) {
 	const half = 500
 	a := newAuthority(t)
-	for _, upstream := range []string{"http", "h2c", "lean"} {
+	for _, upstream := range []string{"http", "h2c", "standard"} {
 		t.Run(upstream, func(t *testing.T) {
 			held, release := make(chan struct{}, half), make(chan struct{})
 			address, connection := serveUpstream(t, upstream, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

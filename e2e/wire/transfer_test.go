@@ -67,7 +67,7 @@ func TestLargeBodies(t *testing.T) {
 		size = 5 << 30
 	}
 	a := newAuthority(t)
-	for _, upstream := range []string{"http", "lean", "https"} { // https: HTTP/2 there, too
+	for _, upstream := range []string{"http", "standard", "https"} { // https: HTTP/2 there, too
 		for _, h2 := range []bool{false, true} {
 			t.Run(fmt.Sprintf("h2=%t to %s", h2, upstream), func(t *testing.T) {
 				address, connection := serveUpstream(t, upstream, a, http.HandlerFunc(bodies))

@@ -101,7 +101,7 @@ func startSockets(t *testing.T, k kind, upstream string) (*front, *sockets) {
 }
 
 func TestWebSocket(t *testing.T) {
-	for k, upstream := range map[kind]string{secure: "http", plain: "lean"} {
+	for k, upstream := range map[kind]string{secure: "standard", plain: "http"} {
 		t.Run(fmt.Sprintf("%s to %s", k, upstream), func(t *testing.T) {
 			f, s := startSockets(t, k, upstream)
 			client := f.client(false)

@@ -364,13 +364,13 @@ func (f *front) logout(t *testing.T) {
 	}
 }
 
-// serveUpstream serves an API on loopback: "http", "h2c", "https" (with ALPN), or "lean" (http by the lean transport). It
+// serveUpstream serves an API on loopback: "http", "h2c", "https" (with ALPN), or "standard" (http by Go's own client). It
 // returns its address and what its route says of the connection.
 func serveUpstream(t *testing.T, scheme string, a authority, h http.Handler) (address, connection string) {
 	t.Helper()
 	switch scheme {
-	case "lean":
-		scheme, connection = "http", ", connection: {transport: lean}"
+	case "standard":
+		scheme, connection = "http", ", connection: {transport: standard}"
 	case "https":
 		connection = fmt.Sprintf(", connection: {ca_file: %q}", a.caFile)
 	}

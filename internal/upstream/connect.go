@@ -104,8 +104,12 @@ func newMember(target config.UpstreamURL, c config.Connection, security *tls.Con
 		m.scheme = "https"
 	}
 	d := newDialer(target, c, security)
+	leanly := c.Transport == "lean"
+	if c.Transport == "auto" {
+		leanly = lean.SeesClosed && !target.TLS && !target.HTTP2
+	}
 	switch {
-	case c.Transport == "lean":
+	case leanly:
 		m.main = d.lean(c)
 		m.upgrade = m.main
 	case target.TLS:

@@ -93,13 +93,13 @@ func schemes(t *testing.T) map[string]struct {
 		"unix+h2c":            {"unix+h2c:" + socket, "HTTP/2.0", "localhost", settings(nil)},
 		"https with HTTP/2":   {"https://" + h2, "HTTP/2.0", h2, mutual},
 		"https with HTTP/1.1": {"https://" + h1, "HTTP/1.1", h1, mutual},
-		"lean http":           {"http://" + tcp, "HTTP/1.1", tcp, leanly(settings(nil))},
-		"lean unix":           {"unix:" + socket, "HTTP/1.1", "localhost", leanly(settings(nil))},
-		"lean https":          {"https://" + h2, "HTTP/1.1", h2, leanly(mutual)},
+		"standard http":       {"http://" + tcp, "HTTP/1.1", tcp, by("standard", settings(nil))},
+		"standard unix":       {"unix:" + socket, "HTTP/1.1", "localhost", by("standard", settings(nil))},
+		"lean https":          {"https://" + h2, "HTTP/1.1", h2, by("lean", mutual)},
 	}
 }
 
-func leanly(c config.Connection) config.Connection { c.Transport = "lean"; return c }
+func by(transport string, c config.Connection) config.Connection { c.Transport = transport; return c }
 
 func TestSchemes(t *testing.T) {
 	for name, c := range schemes(t) {
@@ -348,7 +348,7 @@ func TestFailuresAreKnown(t *testing.T) {
 		}
 	}()
 	good := plainServer(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-	for _, c := range []config.Connection{settings(nil), leanly(settings(nil))} {
+	for _, c := range []config.Connection{by("lean", settings(nil)), by("standard", settings(nil))} {
 		c.ResponseTimeout = new(config.Duration(100 * time.Millisecond))
 		_, err := pool(t, nil, c, "unix:/nowhere/api.sock").RoundTrip(request(t, "GET", "/", nil))
 		if _, ok := errors.AsType[*notSent](err); !ok {
