@@ -1,5 +1,6 @@
 // Command bench measures what a request pays for being authenticated: Cloakroom (a session looked up, a fresh token
-// attached) against a bare, tuned httputil.ReverseProxy over the same kind of transport, in one interleaved run.
+// attached) against a bare, tuned httputil.ReverseProxy over the same transport, with both transports that Cloakroom has,
+// in one interleaved run.
 //
 //	go run ./bench -rounds 5 -secs 3
 //	go run ./bench -scale all [-quick] [-sessions 1000000]
@@ -56,6 +57,7 @@ func main() {
 type contender struct {
 	name    string
 	bare    bool // a ReverseProxy alone
+	gogc    string
 	against int  // which one in the list it is compared with
 	address string
 	pid     int
@@ -80,11 +82,15 @@ func measure(rounds int, length time.Duration, conns, sessions int) error {
 	}
 	defer upstream.stop()
 	var list []*contender
-	for i, gogc := range []string{"100", "400"} {
-		bare := &contender{name: "bare, GOGC=" + gogc, bare: true, against: 2 * i}
-		ours := &contender{name: "Cloakroom, GOGC=" + gogc, against: 2 * i}
-		for _, c := range []*contender{bare, ours} {
-			stop, err := c.start("UPSTREAM="+upstream.address, "GOGC="+gogc)
+	for _, transport := range []string{"standard", "lean"} {
+		bare := &contender{name: "bare, " + transport, bare: true, against: len(list)}
+		ours := &contender{name: "Cloakroom, " + transport, against: len(list)}
+		group := []*contender{bare, ours}
+		if list == nil {
+			group = append(group, &contender{name: "bare, standard, GOGC=100", bare: true, gogc: "100", against: 0})
+		}
+		for _, c := range group {
+			stop, err := c.start("UPSTREAM="+upstream.address, "TRANSPORT="+transport, "GOGC="+cmp.Or(c.gogc, "400"))
 			if err != nil {
 				return err
 			}
@@ -97,8 +103,10 @@ func measure(rounds int, length time.Duration, conns, sessions int) error {
 			}
 			ours.cookies = append(ours.cookies, cookie)
 		}
-		bare.cookies = ours.cookies // the same bytes come in, whoever is in front
-		list = append(list, bare, ours)
+		for _, c := range group {
+			c.cookies = ours.cookies // the same bytes come in, whoever is in front
+		}
+		list = append(list, group...)
 	}
 	for range rounds {
 		for _, c := range list {
@@ -128,12 +136,12 @@ func (c *contender) start(env ...string) (stop func(), err error) {
 }
 
 func report(out io.Writer, list []*contender) {
-	fmt.Fprintf(out, "%-20s %14s %12s %10s %10s %14s %12s\n", "", "CPU µs/request", "requests/s", "p50 ms", "p99 ms", "CPU, same GOGC", "CPU ratio")
+	fmt.Fprintf(out, "%-24s %14s %12s %10s %10s %20s %22s\n", "", "CPU µs/request", "requests/s", "p50 ms", "p99 ms", "to bare, same way", "to standard, GOGC=100")
 	for _, c := range list {
-		fmt.Fprintf(out, "%-20s %14.1f %12.0f %10.2f %10.2f %14.2f %12.2f\n", c.name,
+		fmt.Fprintf(out, "%-24s %14.1f %12.0f %10.2f %10.2f %20.2f %22.2f\n", c.name,
 			median(c.samples, func(s sample) float64 { return s.cpu }), median(c.samples, func(s sample) float64 { return s.rate }),
 			median(c.samples, func(s sample) float64 { return float64(s.p50) / 1e6 }), median(c.samples, func(s sample) float64 { return float64(s.p99) / 1e6 }),
-			c.ratio(list[c.against]), c.ratio(list[0]))
+			c.ratio(list[c.against]), c.ratio(list[2]))
 	}
 }
 

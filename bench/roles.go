@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/cloakroom/cloakroom"
 	"github.com/cloakroom/cloakroom/config"
 	"github.com/cloakroom/cloakroom/internal/idp"
+	"github.com/cloakroom/cloakroom/internal/lean"
 )
 
 // serveRole is one of the processes: it prints its address and serves until it is killed.
@@ -51,7 +53,7 @@ func serveRole(role string) error {
 	fmt.Println(ln.Addr())
 	go tidy()
 	if file := os.Getenv("PROFILE"); file != "" {
-		go profile(file + "." + role)
+		go profile(file + "." + role + "-" + transport())
 	}
 	return (&http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}).Serve(ln)
 }
@@ -133,18 +135,27 @@ func upstream() http.Handler {
 	})
 }
 
-// bare is the limit: httputil.ReverseProxy with the same transport settings and buffers as Cloakroom's.
+// transport is which one the process is to send by.
+func transport() string { return cmp.Or(os.Getenv("TRANSPORT"), "auto") }
+
+// bare is the limit: httputil.ReverseProxy with the same transport settings and buffers as Cloakroom's, Go's own transport
+// unless the lean one is asked for.
 func bare(address string) (http.Handler, error) {
 	u, err := url.Parse("http://" + address)
 	if err != nil {
 		return nil, err
 	}
 	pool := &buffers{sync.Pool{New: func() any { return make([]byte, 32<<10) }}}
+	var send http.RoundTripper = &http.Transport{
+		MaxIdleConnsPerHost: 512, DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
+	}
+	if transport() == "lean" {
+		dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", address) }
+		send = lean.New(lean.Options{Dial: dial, MaxIdle: 512})
+	}
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.SetXForwarded() },
-		Transport: &http.Transport{
-			MaxIdleConnsPerHost: 512, DisableCompression: true, WriteBufferSize: 8 << 10, ReadBufferSize: 8 << 10,
-		},
+		Transport:  send,
 		BufferPool: pool,
 	}, nil
 }
@@ -168,6 +179,11 @@ func product(self, address string) (http.Handler, error) {
 		return nil, err
 	}
 	go func() { _ = (&http.Server{Handler: p, ReadHeaderTimeout: 10 * time.Second}).Serve(ln) }()
+	// The log is written in earnest, and kept nowhere.
+	out, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
 	key := config.NewKey()
 	st, err := filled(self, "http://"+ln.Addr().String(), key)
 	if err != nil {
@@ -179,7 +195,7 @@ func product(self, address string) (http.Handler, error) {
 		Frontends: []config.Frontend{{
 			URL:       self,
 			Providers: []config.Provider{{Issuer: "http://" + ln.Addr().String(), ClientID: "app", ClientSecret: config.NewSecret("s"), PasswordLogin: true}},
-			Routes:    []config.Route{{Path: "/api/", Upstream: "http://" + address}},
+			Routes:    []config.Route{{Path: "/api/", Upstream: "http://" + address, Connection: &config.Connection{Transport: transport()}}},
 		}},
-	}, cloakroom.Options{Store: st, Log: slog.New(slog.NewJSONHandler(os.Stderr, nil)), RequestLog: os.Stderr})
+	}, cloakroom.Options{Store: st, Log: slog.New(slog.NewJSONHandler(out, nil)), RequestLog: out})
 }

@@ -47,7 +47,8 @@ suite('sessions', {}, (s) => {
     const [[type, data, at]] = await two.evaluate(() => window.heard);
     assert.deepEqual([type, data], ['session_ended', heardAs('user')]);
     assert.ok(at - ended[1] < 1000, `${at - ended[1]} ms later`);
-    const call = await api(two);
+    let call = await api(two);
+    while (STORE !== 'file' && call.status === 200 && Date.now() - ended[1] < 1000) call = await api(two); // the other processes hear within a second
     assert.deepEqual([call.status, JSON.parse(call.text).code], [401, 'session_ended']);
     // EventSource asks again, is refused, and gives up
     await two.waitForFunction(() => window.source.readyState === EventSource.CLOSED);
