@@ -51,7 +51,11 @@ func (u *rude) serve(c net.Conn) {
 		return
 	}
 	if !strings.HasSuffix(req.URL.Path, "/raw") {
-		_, _ = io.WriteString(c, plainAnswer)
+		head, _ := strings.CutSuffix(plainAnswer, "ok")
+		_, _ = io.WriteString(c, head)
+		if req.Method != http.MethodHead {
+			_, _ = io.WriteString(c, "ok")
+		}
 		return
 	}
 	u.mu.Lock()
@@ -78,6 +82,7 @@ func FuzzUpstreamAnswer(f *testing.F) {
 		"HTTP/1.1 200 OK\r\nSet-Cookie: cloakroom-8080=x; Path=/\r\nSet-Cookie: theirs=1\r\nContent-Length: 2\r\n\r\nok" + plainAnswer, "HTTP/1.1 200 OK\r\nConnection: X-A, close\r\nX-A: b\r\nKeep-Alive: 5\r\nProxy-Authenticate: x\r\nContent-Length: 0\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nAccess-Control-Allow-Origin: *\r\nStrict-Transport-Security: max-age=0\r\n\r\ndata: 1\n\n", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "HTTP/1.1 200 OK\r\n folded\r\nA : b\r\n\r\n", "HTTP/2.0 200 OK\r\n\r\n",
 		"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 999 \r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200\r\nX-\x00: \x01\r\nContent-Length: 0\r\n\r\n", "\r\nHTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;\x00\r\n0", "HTTP/1.0 100 \r\nA: b\r\n\r\nHTTP/0.0 000\n\r\n",
 	} {
 		f.Add([]byte(raw), false)
 		f.Add([]byte(raw), true)
@@ -146,7 +151,7 @@ func (f *fuzzer) through(t *testing.T, method, route string) string {
 		return answer + "cut"
 	case in.Buffered() > 0:
 		t.Fatalf("%s: more than one answer: %q", route, seen.Bytes())
-	case !res.Close:
+	case !res.Close && route == "lean": // net/http may take a connection before it sees what is left over on it
 		if next, body, err := ask("/next"); err != nil || next.StatusCode != http.StatusOK || body != "ok" && method != http.MethodHead {
 			t.Fatalf("%s: %q, then %v %q %v", route, answer, next, body, err)
 		}

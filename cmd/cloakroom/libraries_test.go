@@ -17,6 +17,7 @@ func TestLibraryLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
+	answered := make(chan struct{}) // the connection is idle now
 	go func() {
 		for {
 			c, err := ln.Accept()
@@ -27,7 +28,7 @@ func TestLibraryLines(t *testing.T) {
 				defer c.Close()
 				_, _ = c.Read(make([]byte, 4096))
 				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-				time.Sleep(50 * time.Millisecond) // until the connection is idle
+				<-answered
 				_, _ = io.WriteString(c, "canary-of-somebody")
 				_, _ = c.Read(make([]byte, 1))
 			}()
@@ -50,8 +51,13 @@ frontends:
 	if status := call(t, http.DefaultClient, w.url, ""); status != 200 {
 		t.Fatal(status)
 	}
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(p.output(), "a library complains"); time.Sleep(10 * time.Millisecond) {
-		if strings.Contains(p.output(), "canary") || time.Now().After(end) {
+	close(answered)
+	tick, end := time.NewTicker(10*time.Millisecond), time.After(10*time.Second)
+	defer tick.Stop()
+	for !strings.Contains(p.output(), "a library complains") && !strings.Contains(p.output(), "canary") {
+		select {
+		case <-tick.C:
+		case <-end:
 			t.Fatal(p.output())
 		}
 	}

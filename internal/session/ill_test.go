@@ -234,7 +234,7 @@ func downForTenMinutes(t *testing.T, ill error) {
 	for _, l := range lives {
 		open[l] = true
 	}
-	for time.Since(began) < 12*time.Minute && served.IsZero() {
+	for time.Since(began) < 13*time.Minute && served.IsZero() {
 		time.Sleep(time.Second)
 		if back.IsZero() && time.Since(began) > 11*time.Minute {
 			c.mu.Lock()
