@@ -58,7 +58,7 @@ type contender struct {
 	name    string
 	bare    bool // a ReverseProxy alone
 	gogc    string
-	against int  // which one in the list it is compared with
+	against int // which one in the list it is compared with
 	address string
 	pid     int
 	cookies []string

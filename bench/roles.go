@@ -154,7 +154,7 @@ func bare(address string) (http.Handler, error) {
 		send = lean.New(lean.Options{Dial: dial, MaxIdle: 512})
 	}
 	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u); r.SetXForwarded() },
+		Rewrite:    func(r *httputil.ProxyRequest) { r.SetURL(u); r.SetXForwarded() },
 		Transport:  send,
 		BufferPool: pool,
 	}, nil
