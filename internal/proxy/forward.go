@@ -72,13 +72,19 @@ func (p *Proxy) forwarder(rt *route, up http.RoundTripper) func(http.ResponseWri
 			_ = http.NewResponseController(w).EnableFullDuplex()
 		}
 		if r.Header["Upgrade"] != nil {
-			upgrade.ServeHTTP(w, r)
+			upgrade.ServeHTTP(&clientWriter{ResponseWriter: w, stall: p.stall}, r)
 			return
 		}
 		p.forward(rt, send, s)
-		if r.ProtoMajor == 2 { // the last bytes go out after this, and only when the client's window lets them
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.stall))
-		}
+		p.letGo(w, r)
+	}
+}
+
+// letGo is for the last bytes over HTTP/2: they go out when the handler is over, and only when the client's window lets
+// them.
+func (p *Proxy) letGo(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(p.stall))
 	}
 }
 

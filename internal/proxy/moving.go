@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"bufio"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -71,6 +74,78 @@ func (m *moving) Read(p []byte) (int, error) {
 func (m *moving) Close() error {
 	m.client.end()
 	return m.ReadCloser.Close()
+}
+
+// clientWriter is for what is written to a client by others: files, and what is said on a WebSocket. Each write, of 64 KiB at
+// most, ends as that of moving does.
+type clientWriter struct {
+	http.ResponseWriter
+	stall   time.Duration
+	written int
+	client  *stalled // nil while everything fits into the socket's buffers
+}
+
+func (c *clientWriter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+func (c *clientWriter) Write(b []byte) (int, error) {
+	total := 0
+	for {
+		piece := b[:min(len(b), smallAnswer)]
+		if c.client == nil && c.written+len(piece) > smallAnswer {
+			c.client = newStalled(c.stall, func() { _ = http.NewResponseController(c.ResponseWriter).SetWriteDeadline(past) })
+		}
+		if c.client != nil {
+			c.client.begin()
+		}
+		n, err := c.ResponseWriter.Write(piece)
+		if c.client != nil {
+			c.client.pause()
+		}
+		total += n
+		c.written += n
+		if b = b[len(piece):]; err != nil || len(b) == 0 {
+			return total, err
+		}
+	}
+}
+
+// end says that the handler is over.
+func (c *clientWriter) end() {
+	if c.client != nil {
+		c.client.end()
+	}
+}
+
+func (c *clientWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buf, err := http.NewResponseController(c.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // that of whoever was asked
+	}
+	return &clientConn{conn, newStalled(c.stall, func() { _ = conn.SetWriteDeadline(past) })}, buf, nil
+}
+
+type clientConn struct {
+	net.Conn
+	client *stalled
+}
+
+func (c *clientConn) Write(b []byte) (int, error) {
+	c.client.begin()
+	defer c.client.pause()
+	return c.Conn.Write(b)
+}
+
+// CloseWrite lets httputil.ReverseProxy close one direction, where the connection can.
+func (c *clientConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+func (c *clientConn) Close() error {
+	c.client.end()
+	return c.Conn.Close()
 }
 
 // clientBody is the body of a request, whose faults are the client's: they are no fault of an upstream. One of known

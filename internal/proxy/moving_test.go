@@ -5,10 +5,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/cloakroom/cloakroom/config"
 )
 
 // deadlines counts the deadlines that are set.
@@ -85,6 +89,57 @@ func TestClientThatReadsNothing(t *testing.T) {
 	case <-gone:
 	case <-time.After(time.Minute):
 		t.Error("the upstream still writes")
+	}
+}
+
+// TestClientThatReadsNoFile: nor what is said on a WebSocket.
+func TestClientThatReadsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, size := range map[string]int{"index.html": 1, "large": 64 << 20} {
+		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := make(chan struct{}, 1)
+	talks := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		for err == nil {
+			_, err = conn.Write(make([]byte, 64<<10))
+		}
+		_ = conn.Close()
+	}
+	for path, change := range map[string]func(*config.Route){
+		"/api/large": func(r *config.Route) { r.Upstream, r.Token, r.Files = "", "", dir },
+		"/api/talk":  nil,
+	} {
+		t.Run(path, func(t *testing.T) {
+			s := newSetup(t, talks, change)
+			s.proxy.stall = 100 * time.Millisecond
+			served := s.front.Config.Handler
+			s.front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() { gone <- struct{}{} }()
+				served.ServeHTTP(w, r)
+			})
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.front.URL, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+			select {
+			case <-gone:
+			case <-time.After(time.Minute):
+				t.Error("it is still served")
+			}
+		})
 	}
 }
 

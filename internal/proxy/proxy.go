@@ -90,7 +90,10 @@ func (p *Proxy) prepare(rt *route) error {
 		f.refuse = p.refuse
 		p.closers = append(p.closers, f.close)
 		rt.serve = func(w http.ResponseWriter, r *http.Request, path string, _ gate.Pass) {
-			f.serve(w, r, path, len(path)-len(rt.below(path)))
+			out := &clientWriter{ResponseWriter: w, stall: p.stall}
+			defer out.end()
+			f.serve(out, r, path, len(path)-len(rt.below(path)))
+			p.letGo(w, r)
 		}
 		return nil
 	}
