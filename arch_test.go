@@ -15,10 +15,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The architecture as tests: who may import whom, what the world outside sees, and the habits of CONTRIBUTING.md that
@@ -38,6 +41,23 @@ var archRanks = map[string]int{
 	"internal/login": 4, "internal/account": 4, "internal/proxy": 4, "internal/admin": 4,
 	"": 5, "internal/idp": 5, "internal/demo": 5,
 	"cmd/cloakroom": 6, "examples/embed": 6, "examples/store": 6, "examples/forward-auth": 6, "bench": 6, "bench/stores": 6, "e2e/demoop": 6,
+}
+
+// TestArchTable: docs/architecture.md shows the same table.
+func TestArchTable(t *testing.T) {
+	text, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]int{"": archRanks[""]} // "the root package"
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d) \| (.*) \|$`).FindAllStringSubmatch(string(text), -1) {
+		for _, room := range regexp.MustCompile("(?:^|, |\\) )`([a-z0-9/-]+)`").FindAllStringSubmatch(row[2], -1) {
+			shown[room[1]] = int(row[1][0] - '0')
+		}
+	}
+	if diff := cmp.Diff(archRanks, shown); diff != "" {
+		t.Error("docs/architecture.md: ", diff)
+	}
 }
 
 // archDrivers are modules that only the rooms named after them and cmd may bring in: an embedder's binary carries none.
