@@ -37,7 +37,7 @@ func (e *notSent) Unwrap() error { return e.cause }
 
 // dialer makes the connections to one address.
 type dialer struct {
-	open      dial // paced
+	open      dial
 	target    config.UpstreamURL
 	handshake time.Duration
 	security  *tls.Config
@@ -108,10 +108,13 @@ func newMember(target config.UpstreamURL, c config.Connection, security *tls.Con
 	if c.Transport == "auto" {
 		leanly = lean.SeesClosed && !target.TLS && !target.HTTP2
 	}
-	switch {
-	case leanly:
+	if leanly {
 		m.main = d.lean(c)
 		m.upgrade = m.main
+		return m
+	}
+	d.open = paced(d.open) // the lean transport paces itself
+	switch {
 	case target.TLS:
 		m.main, m.upgrade = d.standard(c, both), d.standard(c, http1)
 	case target.HTTP2:
@@ -125,7 +128,7 @@ func newMember(target config.UpstreamURL, c config.Connection, security *tls.Con
 
 func newDialer(target config.UpstreamURL, c config.Connection, security *tls.Config) *dialer {
 	tcp := &net.Dialer{Timeout: c.ConnectTimeout.Std(), KeepAlive: keepAlive}
-	return &dialer{open: paced(tcp.DialContext), target: target, handshake: c.TLSTimeout.Std(), security: security}
+	return &dialer{open: tcp.DialContext, target: target, handshake: c.TLSTimeout.Std(), security: security}
 }
 
 // protocols are what a transport may speak.
@@ -170,7 +173,7 @@ func (d *dialer) lean(c config.Connection) *lean.Transport {
 	}
 	return lean.New(lean.Options{
 		Dial:        func(ctx context.Context) (net.Conn, error) { return connect(ctx, "", "") },
-		DialTimeout: dialPause + c.ConnectTimeout.Std() + c.TLSTimeout.Std(), ResponseHeaderTimeout: c.ResponseTimeout.Std(),
+		DialTimeout: c.ConnectTimeout.Std() + c.TLSTimeout.Std(), ResponseHeaderTimeout: c.ResponseTimeout.Std(),
 		ExpectContinueTimeout: time.Second, IdleTimeout: c.IdleTimeout.Std(), MaxIdle: int(c.MaxIdle), MaxConns: int(c.MaxConnections),
 	})
 }
