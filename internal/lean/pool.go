@@ -224,7 +224,7 @@ func (t *Transport) put(c *conn) bool {
 		c.retire()
 		return false
 	}
-	c.idleSince = time.Now()
+	c.reused, c.idleSince = true, time.Now() // also a new one that nobody waited for: it is looked at before it is used
 	t.idle = append(t.idle, c)
 	if t.opt.IdleTimeout > 0 && !t.sweeping {
 		t.sweepIn(t.opt.IdleTimeout)

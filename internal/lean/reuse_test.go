@@ -414,3 +414,32 @@ func TestInterimRefused(t *testing.T) {
 		}
 	})
 }
+
+// A connection that was made for a request that did not wait for it is looked at, too, before it is used: upstreams close
+// those that say nothing, some with an answer.
+func TestUnclaimedConnection(t *testing.T) {
+	for _, last := range []string{"", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"} {
+		closed := make(chan struct{})
+		up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+			select {
+			case <-closed:
+				answers(okHello, false)(c, br)
+			default:
+				_, _ = io.WriteString(c, last)
+				c.Close()
+				close(closed)
+			}
+		})
+		ctx, cancel := context.WithCancel(within(t))
+		rt := lean.New(lean.Options{Dial: func(dial context.Context) (net.Conn, error) {
+			cancel()
+			return new(net.Dialer).DialContext(dial, "tcp", up.address)
+		}})
+		_ = get(ctx, t, rt)
+		eventually(t, "the connection is idle", func() bool { return rt.Idle() == 1 })
+		<-closed
+		if got := outcome(t, rt, http.MethodPost, up.address); !strings.Contains(got, `"hello"`) {
+			t.Error(got)
+		}
+	}
+}
