@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"sync/atomic"
@@ -260,16 +261,19 @@ func (b *body) trailer(br *bufio.Reader) error {
 	if err := parseFields(text[:len(text)-2], lines, fields); err != nil {
 		return err
 	}
+	for name := range fields {
+		if barred(name) {
+			return errTrailer
+		}
+	}
+	if b.state.Load() == closed { // drained: who closed it need not be who looks at the trailer
+		return nil
+	}
 	resp := &b.x.resp
 	if resp.Trailer == nil {
 		resp.Trailer = http.Header{}
 	}
-	for name, values := range fields {
-		if barred(name) {
-			return errTrailer
-		}
-		resp.Trailer[name] = values
-	}
+	maps.Copy(resp.Trailer, fields)
 	return nil
 }
 

@@ -459,3 +459,23 @@ func TestCloseWhileReading(t *testing.T) {
 		<-left
 	})
 }
+
+// A stream that is closed by another goroutine leaves the trailer alone, which its reader may be looking at.
+func TestCloseLeavesTheTrailer(t *testing.T) {
+	raw := "HTTP/1.1 200 OK\r\nTrailer: A\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n"
+	res, err := scripted(&script{Reader: strings.NewReader(raw)}).RoundTrip(request(within(t), t, http.MethodGet, "upstream", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); res.Body.Close() }()
+	for name, v := range res.Trailer {
+		if v != nil {
+			t.Error(name, v)
+		}
+	}
+	<-done
+	if len(res.Trailer) != 1 {
+		t.Error(res.Trailer)
+	}
+}
