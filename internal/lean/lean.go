@@ -127,8 +127,7 @@ func (t *Transport) CloseIdleConnections() {
 	t.idle, t.closeIdle = nil, true
 	if t.waiting.len() == 0 {
 		for d := range t.dials {
-			d.cancel()
-			delete(t.dials, d)
+			t.giveUp(d)
 		}
 	}
 	t.mu.Unlock()

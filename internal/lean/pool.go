@@ -15,7 +15,8 @@ const (
 	dialPause   = 50 * time.Millisecond // then it is no burst: the upstream is slow, and nobody waits for others
 )
 
-// dialing is a dial in progress. It belongs to no request: whoever waits longest gets the connection, or the error.
+// dialing is a dial in progress. It belongs to no request: whoever waits longest gets the connection. So with an error,
+// but only if the dial began after the wait did: an older one says how things were.
 type dialing struct {
 	cancel context.CancelFunc
 	since  time.Time
@@ -142,6 +143,7 @@ func (t *Transport) wait(w *waiter) (*conn, error) {
 			t.mu.Lock()
 			if w.in && t.wantsDial() && t.room() {
 				t.dial(w.ctx)
+				t.thin()
 			}
 			t.mu.Unlock()
 		case <-w.ctx.Done():
@@ -169,7 +171,7 @@ func (t *Transport) dialMore() {
 }
 
 // wantsDial says whether there is a request more waiting than dials in progress. Those that are older than who waits are
-// a few that nobody waits for any more: they may hang.
+// left from requests that are gone: they may hang.
 func (t *Transport) wantsDial() bool {
 	fresh, oldest := 0, t.waiting.first.since
 	for d := range t.dials {
@@ -177,7 +179,27 @@ func (t *Transport) wantsDial() bool {
 			fresh++
 		}
 	}
-	return fresh < t.waiting.len() && len(t.dials) < t.waiting.len()+dialsAtOnce
+	return fresh < t.waiting.len()
+}
+
+// thin gives up the oldest dial if there are more than a few that nobody waits for any more.
+func (t *Transport) thin() {
+	if len(t.dials) <= t.waiting.len()+dialsAtOnce {
+		return
+	}
+	var oldest *dialing
+	for d := range t.dials {
+		if oldest == nil || d.since.Before(oldest.since) {
+			oldest = d
+		}
+	}
+	t.giveUp(oldest)
+}
+
+// giveUp ends a dial of which nobody is to hear.
+func (t *Transport) giveUp(d *dialing) {
+	d.cancel()
+	delete(t.dials, d)
 }
 
 func (t *Transport) dial(of context.Context) {
@@ -195,9 +217,11 @@ func (t *Transport) dial(of context.Context) {
 func (t *Transport) dialed(d *dialing, nc net.Conn, err error) {
 	if err != nil {
 		t.mu.Lock()
-		if _, wanted := t.dials[d]; wanted { // else CloseIdleConnections gave it up, and nobody is to hear of it
+		if _, wanted := t.dials[d]; wanted { // else it was given up
 			delete(t.dials, d)
-			t.waiting.serve(result{err: err})
+			if w := t.waiting.first; w != nil && !d.since.Before(w.since) {
+				t.waiting.serve(result{err: err})
+			}
 		}
 		t.open--
 		t.dialMore()

@@ -359,3 +359,61 @@ func TestGivesUpWhenServed(t *testing.T) {
 		}
 	})
 }
+
+// Many dials that hang and that nobody waits for any more hold up nobody.
+func TestManyDialsHang(t *testing.T) {
+	both(t, func(t *testing.T, k kit) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pipes{serve: slow(0)}
+			var down atomic.Bool
+			down.Store(true)
+			tr := k.make("upstream", lean.Options{DialTimeout: 10 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
+				if down.Load() {
+					time.Sleep(10 * time.Second)
+					return nil, errors.New("down")
+				}
+				return p.dial(ctx)
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), 9900*time.Millisecond)
+			defer cancel()
+			var wg sync.WaitGroup
+			for range 40 {
+				wg.Go(func() { _ = get(ctx, t, tr) })
+			}
+			wg.Wait()
+			down.Store(false)
+			start := time.Now()
+			if err := get(t.Context(), t, tr); err != nil || time.Since(start) > 60*time.Millisecond {
+				t.Errorf("%v after %v", err, time.Since(start))
+			}
+			time.Sleep(time.Minute)
+			tr.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+		})
+	})
+}
+
+// A request hears of no failure that was over before its own dial: of one that began before it.
+func TestForeignDialFails(t *testing.T) {
+	both(t, func(t *testing.T, k kit) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pipes{serve: slow(0), after: time.Millisecond}
+			var n atomic.Int32
+			tr := k.make("upstream", lean.Options{Dial: func(ctx context.Context) (net.Conn, error) {
+				if n.Add(1) == 1 {
+					time.Sleep(time.Second)
+					return nil, errors.New("down")
+				}
+				return p.dial(ctx)
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_ = get(ctx, t, tr)
+			time.Sleep(980 * time.Millisecond)
+			if err := get(t.Context(), t, tr); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Minute)
+			tr.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+		})
+	})
+}
