@@ -32,7 +32,7 @@ type exchange struct {
 
 	reused   bool  // the connection was used before
 	wrote    bool  // at least a byte of the request
-	sent     bool  // the body was sent with the header
+	sent     bool  // no more is read of the body: it was sent with the header, or given up
 	writeErr error // why the request could not be written
 	answered bool  // at least a byte of an answer came
 	over     atomic.Bool
@@ -140,6 +140,10 @@ func (x *exchange) unwritten(err error) error {
 	x.writeErr = x.failed(opWrite, err)
 	if !x.wrote || x.ctx.Err() != nil || x.replayable(x.writeErr) || x.c.limit(lastWords) != nil {
 		return x.writeErr
+	}
+	if !x.sent {
+		closeBody(x.out.body)
+		x.sent = true
 	}
 	return nil
 }

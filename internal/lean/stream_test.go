@@ -479,3 +479,25 @@ func TestCloseLeavesTheTrailer(t *testing.T) {
 		t.Error(res.Trailer)
 	}
 }
+
+// halfWritten fails in the middle of a write.
+type halfWritten struct{ script }
+
+func (h *halfWritten) Write(p []byte) (int, error) { return len(p) / 2, net.ErrClosed }
+
+
+// The body is closed though it was never sent, and the answer came all the same.
+func TestLastWordsCloseTheBody(t *testing.T) {
+	rt := lean.New(lean.Options{Dial: func(context.Context) (net.Conn, error) {
+		return &halfWritten{script{Reader: strings.NewReader(okHello)}}, nil
+	}})
+	body := &closeCounter{Reader: strings.NewReader("hello")}
+	res, err := rt.RoundTrip(request(within(t), t, http.MethodPost, "upstream", body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answerOf(res)
+	if n := body.closed.Load(); n != 1 {
+		t.Errorf("closed %d times", n)
+	}
+}
