@@ -204,7 +204,7 @@ func (x *exchange) read() error {
 
 // handOver makes the connection the body of the answer.
 func (x *exchange) handOver() error {
-	if x.up != nil && !x.up.ended() { // what follows would be mixed with the body
+	if x.up != nil && !x.up.complete() { // what follows would be mixed with the body
 		return malformed("protocols switched before the request was sent")
 	}
 	if !hasToken(x.out.req.Header["Connection"], "Upgrade") || len(x.out.req.Header["Upgrade"]) == 0 {

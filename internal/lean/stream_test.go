@@ -485,7 +485,6 @@ type halfWritten struct{ script }
 
 func (h *halfWritten) Write(p []byte) (int, error) { return len(p) / 2, net.ErrClosed }
 
-
 // The body is closed though it was never sent, and the answer came all the same.
 func TestLastWordsCloseTheBody(t *testing.T) {
 	rt := lean.New(lean.Options{Dial: func(context.Context) (net.Conn, error) {
@@ -500,4 +499,47 @@ func TestLastWordsCloseTheBody(t *testing.T) {
 	if n := body.closed.Load(); n != 1 {
 		t.Errorf("closed %d times", n)
 	}
+}
+
+// lingering is a body whose end is told a little late.
+type lingering struct {
+	io.Reader
+	end chan struct{}
+}
+
+func (l *lingering) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	if err == io.EOF {
+		<-l.end
+	}
+	return n, err
+}
+func (l *lingering) Close() error { return nil }
+
+// An upstream may switch protocols as soon as it has the whole body, of which we may not have seen the end.
+func TestSwitchAfterBody(t *testing.T) {
+	both(t, func(t *testing.T, k kit) {
+		body := &lingering{strings.NewReader("hello"), make(chan struct{})}
+		up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+			_, _ = readHead(br)
+			_, _ = io.ReadFull(br, make([]byte, 5))
+			time.AfterFunc(5*time.Millisecond, func() { close(body.end) })
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+			_, _ = io.Copy(c, br)
+		})
+		req := request(within(t), t, http.MethodPost, up.address, body)
+		req.ContentLength = 5
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "tcp")
+		res, err := k.make(up.address, lean.Options{}).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		_, _ = io.WriteString(res.Body.(io.Writer), "echo")
+		got := make([]byte, 4)
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != "echo" {
+			t.Errorf("%q, %v", got, err)
+		}
+	})
 }

@@ -33,6 +33,7 @@ type upload struct {
 	c        *conn
 	goAhead  chan bool     // says whether the body is to be sent; nil if that is not asked
 	gone     chan struct{} // the exchange is over
+	done     chan struct{} // nothing more is sent
 	bodyOnce atomic.Bool   // the body is closed
 
 	mu         sync.Mutex // guards what follows
@@ -46,7 +47,7 @@ type upload struct {
 }
 
 func newUpload(x *exchange) *upload {
-	u := &upload{x: x, c: x.c, gone: make(chan struct{})}
+	u := &upload{x: x, c: x.c, gone: make(chan struct{}), done: make(chan struct{})}
 	if x.out.expect {
 		u.goAhead = make(chan bool, 1)
 	}
@@ -76,6 +77,7 @@ func (u *upload) run() {
 		u.limit()
 	}
 	u.mu.Unlock()
+	close(u.done)
 	switch {
 	case recycle:
 		u.x.recycle(err == nil)
@@ -270,11 +272,17 @@ func (u *upload) closeBody() error {
 	return u.x.out.body.Close()
 }
 
-// ended says whether all was sent.
-func (u *upload) ended() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.over && u.err == nil
+// complete says whether all was sent. The upstream may know that a moment before it is known here.
+func (u *upload) complete() bool {
+	late := time.NewTimer(afterAnswer)
+	defer late.Stop()
+	select {
+	case <-u.done:
+		return u.err == nil
+	case <-late.C:
+	case <-u.x.ctx.Done():
+	}
+	return false
 }
 
 // bodyFailure is what went wrong with the body.
