@@ -100,7 +100,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for again := false; ; again = true {
-		c, err := t.take(ctx, trace, req)
+		c, err := t.take(ctx, trace, req, again)
 		if err != nil {
 			closeBody(out.body)
 			return nil, err

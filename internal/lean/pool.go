@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"time"
 )
 
@@ -86,8 +87,9 @@ func (l *waiters) serve(r result) bool {
 	return true
 }
 
-// take returns a connection for a request.
-func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req *http.Request) (*conn, error) {
+// take returns a connection for a request. One that is sent again does not try its luck with another idle one: an
+// upstream that ends closes them all.
+func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req *http.Request, again bool) (*conn, error) {
 	if ctx.Err() != nil {
 		return nil, canceled(ctx)
 	}
@@ -95,7 +97,7 @@ func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req 
 		trace.GetConn(req.URL.Host)
 	}
 	for {
-		c, err := t.next(ctx)
+		c, err := t.next(ctx, again)
 		if err != nil {
 			return nil, err
 		}
@@ -114,21 +116,30 @@ func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req 
 	}
 }
 
-// next returns an idle connection, or waits for one.
-func (t *Transport) next(ctx context.Context) (*conn, error) {
+// next returns an idle connection unless one in use or a new one is asked for, or waits for one.
+func (t *Transport) next(ctx context.Context, notIdle bool) (*conn, error) {
 	t.mu.Lock()
 	t.closeIdle = false
-	if n := len(t.idle); n > 0 {
+	n := len(t.idle)
+	if n > 0 && !notIdle {
 		c := t.idle[n-1]
 		t.idle[n-1] = nil
 		t.idle = t.idle[:n-1]
 		t.mu.Unlock()
 		return c, nil
 	}
+	var inPlaceOf *conn
+	if n > 0 && !t.room() {
+		inPlaceOf = t.idle[0]
+		t.idle = slices.Delete(t.idle, 0, 1)
+	}
 	w := &waiter{ctx: ctx, since: time.Now(), ready: make(chan result, 1)}
 	t.waiting.push(w)
 	t.dialMore()
 	t.mu.Unlock()
+	if inPlaceOf != nil {
+		inPlaceOf.retire() // which dials
+	}
 	return t.wait(w)
 }
 

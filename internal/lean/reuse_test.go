@@ -443,3 +443,38 @@ func TestUnclaimedConnection(t *testing.T) {
 		}
 	}
 }
+
+// An upstream that ends closes all idle connections, one of them just when it is used: the request is sent again over a
+// new one.
+func TestAllCloseAtOnce(t *testing.T) {
+	for _, most := range []int{0, 4} {
+		var ending atomic.Bool
+		var busy sync.WaitGroup
+		busy.Add(4)
+		up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+			if ending.Load() {
+				answers(okHello, false)(c, br)
+				return
+			}
+			_, _ = readHead(br)
+			busy.Done()
+			busy.Wait()
+			_, _ = io.WriteString(c, okHello)
+			_, _ = readHead(br)
+			ending.Store(true)
+		})
+		rt := kits[1].make(up.address, lean.Options{MaxConns: most})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if err := get(within(t), t, rt); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if err := get(within(t), t, rt); err != nil {
+			t.Error(err)
+		}
+	}
+}
