@@ -6,3 +6,10 @@ func (t *Transport) Idle() int {
 	defer t.mu.Unlock()
 	return len(t.idle)
 }
+
+// Open says how many connections there are, and how many requests wait for one.
+func (t *Transport) Open() (conns, waiting int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.open, t.waiting.len()
+}
