@@ -108,16 +108,19 @@ var (
 	noStore    = []string{"private, no-store"}
 )
 
-// trailed is a body after which trailers may come: those obey the rules of the header.
+// trailed is a body after which trailers may come: those obey the rules of the header. Whoever reads the end may look at
+// them then, and nobody else: a body is closed by another goroutine when its session ends.
 type trailed struct {
 	io.ReadCloser
 	res *http.Response
 }
 
-func (t *trailed) Close() error {
-	err := t.ReadCloser.Close()
-	without(t.res.Trailer, ours, hopByHop, notInTrailers)
-	return err
+func (t *trailed) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if err == io.EOF {
+		without(t.res.Trailer, ours, hopByHop, notInTrailers)
+	}
+	return n, err
 }
 
 func setIfAbsent(h http.Header, name string, value []string) {

@@ -142,7 +142,7 @@ func (p *Proxy) forward(rt *route, send http.RoundTripper, s *sending) {
 		_ = res.Body.Close()
 		panic(http.ErrAbortHandler) // the answer has begun: only cutting it off tells the client
 	}
-	_ = res.Body.Close() // now the trailers are there
+	_ = res.Body.Close()
 	trailers(w, res.Trailer, announced)
 }
 

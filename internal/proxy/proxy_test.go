@@ -542,3 +542,20 @@ func TestHarmless(t *testing.T) {
 		}
 	}
 }
+
+// A session that ends closes an answer beside the one that copies it, which may be at the trailers.
+func TestCloseBesideTrailers(t *testing.T) {
+	trailer := http.Header{"X-Sum": {"1"}, "Set-Cookie": {"a=b"}, "Connection": {"x"}}
+	body := &trailed{io.NopCloser(strings.NewReader("body")), &http.Response{Trailer: trailer}}
+	if _, err := io.ReadAll(body); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() { defer close(closed); _ = body.Close() }()
+	for name := range trailer {
+		if name != "X-Sum" {
+			t.Error(name)
+		}
+	}
+	<-closed
+}
