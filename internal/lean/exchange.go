@@ -12,13 +12,9 @@ import (
 	"time"
 )
 
-const (
-	// maxInterim is how many 1xx answers may come before the answer.
-	maxInterim = 32
-	// lastWords is how long a connection that could not be written to is read: an upstream that refuses a request in the
-	// middle has said so before it closed.
-	lastWords = time.Second
-)
+// lastWords is how long a connection that could not be written to is read: an upstream that refuses a request in the
+// middle has said so before it closed.
+const lastWords = time.Second
 
 // exchange is one request and its answer on one connection. It is allocated once, with the answer in it.
 type exchange struct {
@@ -158,10 +154,12 @@ func (x *exchange) answer() error {
 	if x.trace != nil && x.trace.GotFirstResponseByte != nil {
 		x.trace.GotFirstResponseByte()
 	}
-	for range maxInterim + 1 {
-		if err := x.read(); err != nil {
+	for left := x.t.opt.MaxHeaderBytes; ; { // for all headers: a long job may say every second that it goes on
+		n, err := x.read(left)
+		if err != nil {
 			return err
 		}
+		left -= n
 		code := x.resp.StatusCode
 		if code >= 200 || code == http.StatusSwitchingProtocols {
 			return nil
@@ -170,7 +168,6 @@ func (x *exchange) answer() error {
 			return err
 		}
 	}
-	return malformed("too many interim answers")
 }
 
 // interim hands on a 1xx answer.
@@ -189,17 +186,17 @@ func (x *exchange) interim(code int) error {
 	return nil
 }
 
-// read reads one header.
-func (x *exchange) read() error {
-	text, lines, err := readBlock(x.c.br, x.t.opt.MaxHeaderBytes)
+// read reads one header and says how long it is.
+func (x *exchange) read(limit int) (int, error) {
+	text, lines, err := readBlock(x.c.br, limit)
 	if err != nil {
-		return x.failed(opRead, err)
+		return 0, x.failed(opRead, err)
 	}
 	x.resp = http.Response{Request: x.out.req, TLS: x.c.tls}
 	if err := parseHead(text, lines, &x.resp); err != nil {
-		return err
+		return 0, err
 	}
-	return x.frame()
+	return len(text), x.frame()
 }
 
 // handOver makes the connection the body of the answer.

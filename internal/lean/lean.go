@@ -37,7 +37,8 @@ type Options struct {
 	// MaxConns is how many connections there may be; further requests wait in line. One that has switched protocols
 	// does not count. 0: no limit.
 	MaxConns int
-	// MaxHeaderBytes is the longest header, and the longest trailer, of an answer. 0: 256 KiB.
+	// MaxHeaderBytes is the longest header of an answer, with all interim ones before it, and the longest trailer.
+	// 0: 256 KiB.
 	MaxHeaderBytes int
 	// ReadBuffer is the size of a connection's buffer. 0: 8 KiB.
 	ReadBuffer int
