@@ -152,9 +152,8 @@ func (t *Transport) wait(w *waiter) (*conn, error) {
 			return r.c, r.err
 		case <-pause.C:
 			t.mu.Lock()
-			if w.in && t.wantsDial() && t.room() {
-				t.dial(w.ctx)
-				t.thin()
+			if w.in && t.wantsDial() {
+				t.dialAnew(w)
 			}
 			t.mu.Unlock()
 		case <-w.ctx.Done():
@@ -193,18 +192,25 @@ func (t *Transport) wantsDial() bool {
 	return fresh < t.waiting.len()
 }
 
-// thin gives up the oldest dial if there are more than a few that nobody waits for any more.
-func (t *Transport) thin() {
-	if len(t.dials) <= t.waiting.len()+dialsAtOnce {
+// dialAnew dials for who has waited in vain. The oldest dial that is left from a request that is gone is given up if there
+// are many of them, or if they take the room.
+func (t *Transport) dialAnew(w *waiter) {
+	room := t.room()
+	if room {
+		t.dial(w.ctx)
+	}
+	if room && len(t.dials) <= t.waiting.len()+dialsAtOnce {
 		return
 	}
 	var oldest *dialing
 	for d := range t.dials {
-		if oldest == nil || d.since.Before(oldest.since) {
+		if d.since.Before(t.waiting.first.since) && (oldest == nil || d.since.Before(oldest.since)) {
 			oldest = d
 		}
 	}
-	t.giveUp(oldest)
+	if oldest != nil {
+		t.giveUp(oldest)
+	}
 }
 
 // giveUp ends a dial of which nobody is to hear.
@@ -228,14 +234,18 @@ func (t *Transport) dial(of context.Context) {
 func (t *Transport) dialed(d *dialing, nc net.Conn, err error) {
 	if err != nil {
 		t.mu.Lock()
-		if _, wanted := t.dials[d]; wanted { // else it was given up
-			delete(t.dials, d)
-			if w := t.waiting.first; w != nil && !d.since.Before(w.since) {
-				t.waiting.serve(result{err: err})
-			}
-		}
+		_, wanted := t.dials[d] // else it was given up
+		delete(t.dials, d)
 		t.open--
+		w := t.waiting.first
+		theirs := w != nil && wanted && !d.since.Before(w.since)
+		if theirs {
+			t.waiting.serve(result{err: err})
+		}
 		t.dialMore()
+		if w != nil && !theirs && t.room() && t.wantsDial() { // it may have waited for this one alone
+			t.dialAnew(w)
+		}
 		t.mu.Unlock()
 		return
 	}
