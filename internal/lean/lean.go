@@ -111,7 +111,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return &x.resp, nil
 		}
 		x.drop()
-		if again || ctx.Err() != nil || !x.replayable(err) {
+		if ctx.Err() != nil || !x.replayable(err) {
 			return nil, x.because(err)
 		}
 		if out, err = out.rewound(); err != nil {
@@ -137,8 +137,8 @@ func (t *Transport) CloseIdleConnections() {
 	}
 }
 
-// replayable says whether the request may be sent again on another connection: the upstream has closed an idle one
-// just when it was used, which is no failure of the upstream.
+// replayable says whether the request may be sent again on another connection: the upstream has closed one that it had
+// kept just when it was used, which is no failure of the upstream. On a new one that breaks it is.
 func (x *exchange) replayable(err error) bool {
 	broken, ok := errors.AsType[*failure](err)
 	switch {

@@ -87,8 +87,8 @@ func (l *waiters) serve(r result) bool {
 	return true
 }
 
-// take returns a connection for a request. One that is sent again does not try its luck with another idle one: an
-// upstream that ends closes them all.
+// take returns a connection for a request. One that is sent again does not try its luck with another idle one, since an
+// upstream that ends closes them all; one that was in use until now may come first.
 func (t *Transport) take(ctx context.Context, trace *httptrace.ClientTrace, req *http.Request, again bool) (*conn, error) {
 	if ctx.Err() != nil {
 		return nil, canceled(ctx)

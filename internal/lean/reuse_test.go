@@ -478,3 +478,27 @@ func TestAllCloseAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// An upstream that closes each connection after one answer, and does not say so, fails no request that may be sent again,
+// however many wait for connections.
+func TestClosesUnannounced(t *testing.T) {
+	both(t, func(t *testing.T, k kit) {
+		for _, most := range []int{1, 4} {
+			up := newUpstream(t, func(c net.Conn, br *bufio.Reader) {
+				_, _ = readHead(br)
+				_, _ = io.WriteString(c, okHello)
+				_, _ = readHead(br)
+			})
+			rt := k.make(up.address, lean.Options{MaxConns: most})
+			var wg sync.WaitGroup
+			for range 20 {
+				wg.Go(func() {
+					if err := get(within(t), t, rt); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	})
+}
