@@ -106,6 +106,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(out.body)
 			return nil, err
 		}
+		out.settle()
 		x := &exchange{t: t, c: c, ctx: ctx, trace: trace, out: out, reused: c.reused}
 		if err = x.do(); err == nil {
 			return &x.resp, nil

@@ -25,6 +25,7 @@ type outgoing struct {
 	host   string
 	body   io.ReadCloser // nil: none
 	length int64         // of the body, -1: not known
+	unsure bool          // there may be no body
 	chunks bool          // the body is sent in chunks
 	expect bool          // the body waits for "100 Continue"
 	closes bool          // the connection ends with the answer
@@ -85,11 +86,8 @@ func (out *outgoing) measure() error {
 	}
 	if len(req.TransferEncoding) > 0 && req.TransferEncoding[0] == chunkedTE {
 		out.length = -1
-	} else if out.length < 0 && usuallyWithout(req.Method) {
-		out.peek()
-	}
-	if out.body == nil {
-		return nil
+	} else {
+		out.unsure = out.length < 0 && usuallyWithout(req.Method)
 	}
 	out.chunks = out.length < 0
 	out.expect = req.ProtoAtLeast(1, 1) && hasToken(req.Header["Expect"], "100-continue")
@@ -103,6 +101,18 @@ func usuallyWithout(method string) bool {
 		return true
 	}
 	return false
+}
+
+// settle finds out whether there is a body. It is not read before there is a connection: if there is none, another
+// upstream may have it.
+func (out *outgoing) settle() {
+	if !out.unsure {
+		return
+	}
+	out.unsure = false
+	if out.peek(); out.body == nil {
+		out.chunks, out.expect = false, false
+	}
 }
 
 // peek finds out whether a body has a first byte. If that takes long, it has one.
