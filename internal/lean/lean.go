@@ -78,6 +78,7 @@ type Transport struct {
 	waiting   waiters
 	open      int                   // connections: idle, in use, and being dialled
 	dials     map[*dialing]struct{} // in progress
+	begun     int                   // dials so far
 	sweeper   *time.Timer           // closes what has been idle for too long
 	sweeping  bool                  // whether the timer runs
 	closeIdle bool                  // CloseIdleConnections was called, and no request came since

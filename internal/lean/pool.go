@@ -27,6 +27,7 @@ type dialing struct {
 type waiter struct {
 	ctx        context.Context
 	since      time.Time
+	begun      int         // how many dials had begun by then
 	ready      chan result // has room for the one result
 	prev, next *waiter
 	in         bool // in the line
@@ -133,7 +134,7 @@ func (t *Transport) next(ctx context.Context, notIdle bool) (*conn, error) {
 		inPlaceOf = t.idle[0]
 		t.idle = slices.Delete(t.idle, 0, 1)
 	}
-	w := &waiter{ctx: ctx, since: time.Now(), ready: make(chan result, 1)}
+	w := &waiter{ctx: ctx, since: time.Now(), begun: t.begun, ready: make(chan result, 1)}
 	t.waiting.push(w)
 	t.dialMore()
 	t.mu.Unlock()
@@ -152,7 +153,7 @@ func (t *Transport) wait(w *waiter) (*conn, error) {
 			return r.c, r.err
 		case <-pause.C:
 			t.mu.Lock()
-			if w.in && t.wantsDial() {
+			if w.in && (t.wantsDial() || t.begun == w.begun) { // what began before may all hang
 				t.dialAnew(w)
 			}
 			t.mu.Unlock()
@@ -223,6 +224,7 @@ func (t *Transport) dial(of context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(of), t.opt.DialTimeout)
 	d := &dialing{cancel, time.Now()}
 	t.dials[d] = struct{}{}
+	t.begun++
 	t.open++
 	go func() {
 		defer cancel()

@@ -390,6 +390,43 @@ func TestManyDialsHang(t *testing.T) {
 	}
 }
 
+// The same while a request waits that is as old as those dials.
+func TestRecoversForWhoIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{serve: slow(0)}
+		var up atomic.Bool
+		tr := lean.New(lean.Options{DialTimeout: 10 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
+			if !up.Load() {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return p.dial(ctx)
+		}})
+		var patient, others sync.WaitGroup
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for i := range 40 {
+			if i == 0 {
+				patient.Go(func() {
+					if err := get(t.Context(), t, tr); err != nil || time.Since(start) > 1100*time.Millisecond {
+						t.Errorf("%v after %v", err, time.Since(start))
+					}
+				})
+				continue
+			}
+			others.Go(func() { _ = get(ctx, t, tr) })
+		}
+		others.Wait()
+		up.Store(true)
+		if err := get(t.Context(), t, tr); err != nil || time.Since(start) > 1100*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		patient.Wait()
+		tr.CloseIdleConnections()
+	})
+}
+
 // A request hears of no failure that was over before its own dial: of one that began before it.
 func TestForeignDialFails(t *testing.T) {
 	both(t, func(t *testing.T, k kit) {
