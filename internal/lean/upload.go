@@ -16,7 +16,9 @@ import (
 const afterAnswer = 50 * time.Millisecond
 
 const (
-	chunkSpace = 10 // before the data: a size and the end of its line
+	// chunkSpace is before the data: for a size and the end of its line, and as long as a line of the cache. To an odd address
+	// the kernel copies at half the speed (measured: 3 GB up took 2.8 s of CPU with 10 bytes here, 1.35 s with 64).
+	chunkSpace = 64
 	copySize   = 32 << 10
 )
 
