@@ -35,6 +35,13 @@ func (p *provider) asked() int {
 	return p.calls
 }
 
+// spent is how often a token came that was used before.
+func (p *provider) spent() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reused
+}
+
 // set changes what the provider does.
 func (p *provider) set(change func()) {
 	p.mu.Lock()
@@ -102,8 +109,8 @@ func TestOneRefreshForEachTarget(t *testing.T) {
 			})
 		}
 		wait.Wait()
-		if wrong.Load() != 0 || f.p.asked() != 2 || f.p.reused != 0 {
-			t.Errorf("%d got what they did not ask for, %d token requests, %d times a spent token", wrong.Load(), f.p.asked(), f.p.reused)
+		if wrong.Load() != 0 || f.p.asked() != 2 || f.p.spent() != 0 {
+			t.Errorf("%d got what they did not ask for, %d token requests, %d times a spent token", wrong.Load(), f.p.asked(), f.p.spent())
 		}
 		l, _ := f.Lookup(t.Context(), ticket)
 		if f.access(l, own) != "access-1" || f.p.asked() != 2 {
@@ -151,8 +158,8 @@ func TestTargetsAreKept(t *testing.T) {
 			}
 		})
 		wait.Wait()
-		if p.reused != 0 || p.asked() != 3 {
-			t.Errorf("%d token requests, %d times a spent token", p.asked(), p.reused)
+		if p.spent() != 0 || p.asked() != 3 {
+			t.Errorf("%d token requests, %d times a spent token", p.asked(), p.spent())
 		}
 	})
 }

@@ -356,8 +356,8 @@ func TestWhatAnotherReplicaSavesIsSeen(t *testing.T) {
 		}
 		again := wantLive(t, r[1], ticket, "after a refresh elsewhere")
 		tokens, err := r[1].Fresh(t.Context(), again)
-		if err != nil || tokens.Access != "access-2" || r[0].p.calls != 1 || string(again.Session().User["name"]) != `"Alice B."` {
-			t.Errorf("%v, %d refreshes, %s", err, r[0].p.calls, again.Session().User["name"])
+		if err != nil || tokens.Access != "access-2" || r[0].p.asked() != 1 || string(again.Session().User["name"]) != `"Alice B."` {
+			t.Errorf("%v, %d refreshes, %s", err, r[0].p.asked(), again.Session().User["name"])
 		}
 	})
 }
@@ -468,7 +468,7 @@ func TestFailoverLosesTheLastWrites(t *testing.T) {
 			}
 			wantLive(t, at, made, "a session that was made just before")
 		}
-		if r[0].p.reused != 0 {
+		if r[0].p.spent() != 0 {
 			t.Error("a spent refresh token was presented")
 		}
 	})
@@ -551,8 +551,8 @@ func TestAFailedRefreshSeesWhatAnotherSaved(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if r[0].p.reused != 0 || r[0].p.calls != 2 {
-			t.Errorf("%d calls, %d spent tokens presented", r[0].p.calls, r[0].p.reused)
+		if r[0].p.spent() != 0 || r[0].p.asked() != 2 {
+			t.Errorf("%d calls, %d spent tokens presented", r[0].p.asked(), r[0].p.spent())
 		}
 	})
 }

@@ -51,8 +51,8 @@ func TestOneRefreshForAllReplicas(t *testing.T) {
 					})
 				}
 				wait.Wait()
-				if r[0].p.calls != 1 || r[0].p.reused != 0 {
-					t.Errorf("%d calls, %d spent tokens presented", r[0].p.calls, r[0].p.reused)
+				if r[0].p.asked() != 1 || r[0].p.spent() != 0 {
+					t.Errorf("%d calls, %d spent tokens presented", r[0].p.asked(), r[0].p.spent())
 				}
 			})
 		})
@@ -72,8 +72,8 @@ func TestManyRefreshesOnReplicas(t *testing.T) {
 				t.Fatalf("second %d: %v", i, err)
 			}
 		}
-		if r[0].p.reused != 0 || r[0].p.calls > 1000 {
-			t.Errorf("%d calls, %d spent tokens presented", r[0].p.calls, r[0].p.reused)
+		if r[0].p.spent() != 0 || r[0].p.asked() > 1000 {
+			t.Errorf("%d calls, %d spent tokens presented", r[0].p.asked(), r[0].p.spent())
 		}
 	})
 }
@@ -118,8 +118,8 @@ func TestTheHolderDies(t *testing.T) {
 				if tc.lost != errors.Is(err, ErrEnded) || !tc.lost && err != nil {
 					t.Errorf("%v", err)
 				}
-				if want := map[bool]int{true: 1, false: 2}[tc.lost]; p.calls != want {
-					t.Errorf("%d calls", p.calls)
+				if want := map[bool]int{true: 1, false: 2}[tc.lost]; p.asked() != want {
+					t.Errorf("%d calls", p.asked())
 				}
 				if reasons := fmt.Sprint(r[1].reasons()); tc.lost && reasons != "["+ReasonRefreshLost+"]" {
 					t.Errorf("%v", reasons)
@@ -152,8 +152,8 @@ func TestDoubtIsShared(t *testing.T) {
 		if _, err := r[1].Fresh(t.Context(), wantLive(t, r[1], ticket, "not told yet")); !errors.Is(err, ErrEnded) {
 			t.Errorf("%v", err)
 		}
-		if p.calls != 1 || fmt.Sprint(r[1].reasons()) != "["+ReasonRefreshLost+"]" {
-			t.Errorf("%d calls, %v", p.calls, r[1].reasons())
+		if p.asked() != 1 || fmt.Sprint(r[1].reasons()) != "["+ReasonRefreshLost+"]" {
+			t.Errorf("%d calls, %v", p.asked(), r[1].reasons())
 		}
 	})
 }
@@ -182,7 +182,7 @@ func TestTheLeaseGoesBack(t *testing.T) {
 				t.Errorf("replica %d: %v", i, err)
 			}
 		}
-		if r[0].p.reused != 0 {
+		if r[0].p.spent() != 0 {
 			t.Error("a spent token was presented")
 		}
 	})

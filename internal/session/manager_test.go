@@ -252,8 +252,8 @@ func TestOneRefreshForAll(t *testing.T) {
 					})
 				}
 				wait.Wait()
-				if want := int64(200); !canceled && fine.Load() != want || f.p.calls != 1 || f.p.reused != 0 {
-					t.Errorf("%d fine, %d calls, %d reused", fine.Load(), f.p.calls, f.p.reused)
+				if want := int64(200); !canceled && fine.Load() != want || f.p.asked() != 1 || f.p.spent() != 0 {
+					t.Errorf("%d fine, %d calls, %d reused", fine.Load(), f.p.asked(), f.p.spent())
 				}
 			})
 		})
@@ -288,8 +288,8 @@ func TestShortTokens(t *testing.T) {
 				t.Fatalf("call %d: %v, over by %v", i, err, time.Since(tokens.Expires))
 			}
 		}
-		if f.p.calls < 30 || f.p.calls > 60 {
-			t.Errorf("%d refreshes in 70 s of 2 s tokens", f.p.calls)
+		if f.p.asked() < 30 || f.p.asked() > 60 {
+			t.Errorf("%d refreshes in 70 s of 2 s tokens", f.p.asked())
 		}
 	})
 }
@@ -311,8 +311,8 @@ func TestProviderDownForTenMinutes(t *testing.T) {
 		if !l.Degraded() {
 			t.Error("not degraded")
 		}
-		if f.p.calls > 60 {
-			t.Errorf("%d attempts in ten minutes", f.p.calls)
+		if f.p.asked() > 60 {
+			t.Errorf("%d attempts in ten minutes", f.p.asked())
 		}
 		f.p.mu.Lock()
 		f.p.fault = nil
@@ -366,8 +366,8 @@ func TestAmbiguousAnswers(t *testing.T) {
 					t.Errorf("past its life: %v", err)
 				}
 				synctest.Wait()
-				if f.p.calls != tc.calls || tc.end != "" && (len(f.reasons()) != 1 || f.reasons()[0] != tc.end) {
-					t.Errorf("%d calls, ended %v", f.p.calls, f.reasons())
+				if f.p.asked() != tc.calls || tc.end != "" && (len(f.reasons()) != 1 || f.reasons()[0] != tc.end) {
+					t.Errorf("%d calls, ended %v", f.p.asked(), f.reasons())
 				}
 			})
 		})
@@ -392,8 +392,8 @@ func TestRefusedOnceAndForAll(t *testing.T) {
 		default:
 			t.Error("its streams live on")
 		}
-		if f.p.calls != 1 || len(f.reasons()) != 1 || f.reasons()[0] != ReasonRefreshRejected {
-			t.Errorf("%d calls, %v", f.p.calls, f.reasons())
+		if f.p.asked() != 1 || len(f.reasons()) != 1 || f.reasons()[0] != ReasonRefreshRejected {
+			t.Errorf("%d calls, %v", f.p.asked(), f.reasons())
 		}
 	})
 }
@@ -410,8 +410,8 @@ func TestStoreDownAtSave(t *testing.T) {
 		synctest.Wait() // the provider is asked
 		f.st.down.Store(true)
 		time.Sleep(5 * time.Second)
-		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" || f.p.calls != 1 {
-			t.Errorf("used before it was saved: %v, %d calls", err, f.p.calls)
+		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-1" || f.p.asked() != 1 {
+			t.Errorf("used before it was saved: %v, %d calls", err, f.p.asked())
 		}
 		time.Sleep(30 * time.Second)
 		f.st.down.Store(false)
@@ -421,8 +421,8 @@ func TestStoreDownAtSave(t *testing.T) {
 		}
 		again := f.manager(f.Options) // a restart
 		l2, err := again.Lookup(t.Context(), ticket)
-		if err != nil || again.Tokens(l2).Access != "access-2" || f.p.calls != 1 {
-			t.Errorf("%v, %d calls", err, f.p.calls)
+		if err != nil || again.Tokens(l2).Access != "access-2" || f.p.asked() != 1 {
+			t.Errorf("%v, %d calls", err, f.p.asked())
 		}
 		if err := again.Close(t.Context()); err != nil {
 			t.Error(err)
@@ -443,13 +443,13 @@ func TestStoreDownBeforeTheLease(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if f.p.calls != 0 {
-			t.Errorf("%d calls", f.p.calls)
+		if f.p.asked() != 0 {
+			t.Errorf("%d calls", f.p.asked())
 		}
 		f.st.down.Store(false)
 		time.Sleep(10 * time.Second)
-		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-2" || f.p.calls != 1 {
-			t.Errorf("%v, %d calls", err, f.p.calls)
+		if tokens, err := f.Fresh(t.Context(), l); err != nil || tokens.Access != "access-2" || f.p.asked() != 1 {
+			t.Errorf("%v, %d calls", err, f.p.asked())
 		}
 	})
 }
@@ -607,8 +607,8 @@ func TestRenew(t *testing.T) {
 		if err != nil || !ok || tokens.Value != "access-2" {
 			t.Errorf("%v %v", ok, err)
 		}
-		if tokens, ok, err = f.Renew(t.Context(), l, own, 1); err != nil || !ok || tokens.Value != "access-2" || f.p.calls != 1 {
-			t.Errorf("an older rejection: %v %v, %d calls", ok, err, f.p.calls)
+		if tokens, ok, err = f.Renew(t.Context(), l, own, 1); err != nil || !ok || tokens.Value != "access-2" || f.p.asked() != 1 {
+			t.Errorf("an older rejection: %v %v, %d calls", ok, err, f.p.asked())
 		}
 		f.p.fault = func(int) (oidc.Exchange, error, bool) {
 			return oidc.Exchange{}, &oidc.Error{Kind: oidc.Transient}, true
@@ -618,8 +618,8 @@ func TestRenew(t *testing.T) {
 				t.Errorf("%v %v", ok, err)
 			}
 		}
-		if f.p.calls != 2 {
-			t.Errorf("an API drives the provider: %d calls", f.p.calls)
+		if f.p.asked() != 2 {
+			t.Errorf("an API drives the provider: %d calls", f.p.asked())
 		}
 	})
 }

@@ -65,8 +65,8 @@ func TestClocksApart(t *testing.T) {
 			}
 			at.Touch(l)
 		}
-		if p.reused != 0 || p.calls < 10 || p.calls > 14 { // tokens of a minute, about ten seconds ahead
-			t.Errorf("%d refreshes in ten minutes, %d spent tokens", p.calls, p.reused)
+		if p.spent() != 0 || p.asked() < 10 || p.asked() > 14 { // tokens of a minute, about ten seconds ahead
+			t.Errorf("%d refreshes in ten minutes, %d spent tokens", p.asked(), p.spent())
 		}
 		for _, r := range []*replica{fast, slow} {
 			l := wantLive(t, r, ticket, "still in use")
